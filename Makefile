@@ -1,0 +1,48 @@
+# sallyport: `make demo` shows it at work, `make test` passes the tests.
+
+GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
+STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    = 5s
+
+.PHONY: build demo test fmt lint unit fuzz e2e clean
+
+# The binaries that are released: static, and the same wherever they are built.
+build:
+	@CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+# In the foreground until TERM or Ctrl-C.
+demo: build
+	@CGO_ENABLED=0 go build -trimpath -o bin/ ./e2e/demo
+	@exec bin/demo
+
+test:
+	@sh e2e/prepare
+	@$(MAKE) --no-print-directory lint unit fuzz e2e
+
+fmt:
+	@$(GOFUMPT) -w .
+
+lint:
+	@unformatted=$$($(GOFUMPT) -l .) && test -z "$$unformatted" || { echo "run make fmt for: $$unformatted"; exit 1; }
+	go vet ./...
+	$(STATICCHECK) ./...
+
+# Everything but e2e, under the race detector.
+unit:
+	go test -race $$(go list ./... | grep -v /e2e)
+
+# A little of every fuzz target; a longer search is FUZZTIME=10m make fuzz.
+fuzz:
+	@set -e; for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+# The real binaries with real apps; what needs root says so when it is skipped.
+e2e: build
+	SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 10m ./e2e
+
+clean:
+	@rm -rf bin

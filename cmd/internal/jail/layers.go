@@ -1,0 +1,175 @@
+package jail
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/conf"
+)
+
+// The layers act on the calling thread by raw calls: Go's own wrappers of
+// setresuid and friends change all threads, and cannot do that where cgo is
+// linked in (the race detector).
+
+// limitResources forbids core files and locked memory, and allows as many
+// descriptors as the hard limit does. Limits are only lowered, which needs no
+// capability; RLIMIT_FSIZE stays, for stderr may be a file.
+func limitResources(conf.ID) error {
+	for _, limit := range []int{unix.RLIMIT_CORE, unix.RLIMIT_MEMLOCK} {
+		if err := unix.Prlimit(0, limit, &unix.Rlimit{}, nil); err != nil {
+			return err
+		}
+	}
+	var files unix.Rlimit
+	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &files); err != nil {
+		return err
+	}
+	files.Cur = files.Max
+	return unix.Prlimit(0, unix.RLIMIT_NOFILE, &files, nil)
+}
+
+// emptyBoundingSet drops every capability from the bounding set. Without
+// CAP_SETPCAP it cannot, and Lacking says so.
+func emptyBoundingSet(conf.ID) error {
+	for _, capability := range boundingSet() {
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0)
+		if err != nil && !errors.Is(err, unix.EPERM) {
+			return err
+		}
+	}
+	return nil
+}
+
+// boundingSet returns the capabilities a later execve could still grant.
+func boundingSet() []int {
+	var set []int
+	for capability := 0; ; capability++ {
+		// "The call fails with the error EINVAL if arg2 does not specify a valid
+		// capability" (PR_CAPBSET_READ(2const)): one past the kernel's last.
+		held, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(capability), 0, 0, 0)
+		if err != nil {
+			return set
+		}
+		if held == 1 {
+			set = append(set, capability)
+		}
+	}
+}
+
+// clearGroups leaves all supplementary groups. Without CAP_SETGID it cannot,
+// and Lacking says so.
+func clearGroups(conf.ID) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
+	if errno != 0 && errno != unix.EPERM {
+		return errno
+	}
+	return nil
+}
+
+// changeIdentity makes all four group ids and all four user ids those of who.
+// The filesystem ids follow the effective ones.
+func changeIdentity(who conf.ID) error {
+	gid, uid := uintptr(who.GID), uintptr(who.UID)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
+		return fmt.Errorf("gid %d: %w", who.GID, errno)
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
+		return fmt.Errorf("uid %d: %w", who.UID, errno)
+	}
+	return nil
+}
+
+// clearCapabilities empties the ambient, permitted, effective and inheritable
+// sets. A process that began with an ambient or file capability, and kept its
+// uid, still has them here.
+func clearCapabilities(conf.ID) error {
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
+		return err
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var none [2]unix.CapUserData
+	return unix.Capset(&header, &none[0])
+}
+
+// refuseNewPrivileges makes every later execve grant nothing.
+func refuseNewPrivileges(conf.ID) error {
+	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+}
+
+// closeUmask keeps whatever a process of ours creates to itself.
+func closeUmask(conf.ID) error {
+	unix.Umask(0o077)
+	return nil
+}
+
+// dieWithParent has the kernel kill this process when the thread that started
+// it ends. Until here the signal asked for at the fork has covered the process.
+func dieWithParent(conf.ID) error {
+	return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
+}
+
+// refuseDumps keeps other processes of the same uid from attaching, and the
+// kernel from writing memory to a file.
+func refuseDumps(conf.ID) error {
+	if err := unix.Prlimit(0, unix.RLIMIT_CORE, &unix.Rlimit{}, nil); err != nil {
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}
+
+// demandIdentity refuses uid 0 and a uid or gid that could be changed back.
+func demandIdentity(conf.ID) error {
+	ruid, euid, suid := unix.Getresuid()
+	rgid, egid, sgid := unix.Getresgid()
+	switch {
+	case ruid == 0 || euid == 0 || suid == 0:
+		return errors.New("uid is 0")
+	case ruid != euid || euid != suid:
+		return fmt.Errorf("uids differ: %d, %d, %d", ruid, euid, suid)
+	case rgid != egid || egid != sgid:
+		return fmt.Errorf("gids differ: %d, %d, %d", rgid, egid, sgid)
+	}
+	return nil
+}
+
+// demandNoCapability refuses any permitted, effective, inheritable or ambient
+// capability. Ambient ones are permitted ones (capabilities(7)).
+func demandNoCapability(conf.ID) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return err
+	}
+	if sets != [2]unix.CapUserData{} {
+		return errors.New("a capability is left")
+	}
+	return nil
+}
+
+// demandNoNewPrivileges refuses a process that an execve could still lift.
+func demandNoNewPrivileges(conf.ID) error {
+	set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	if err != nil {
+		return err
+	}
+	if set != 1 {
+		return errors.New("is not set")
+	}
+	return nil
+}
+
+// Lacking names what this process could not give away because it was started
+// without the privilege that takes: said once at start, for an operator who
+// expects more. It is empty where boot was root.
+func Lacking() []string {
+	var lacking []string
+	if len(boundingSet()) > 0 {
+		lacking = append(lacking, "bounding set")
+	}
+	if groups, err := unix.Getgroups(); err != nil || len(groups) > 0 {
+		lacking = append(lacking, "groups")
+	}
+	return lacking
+}

@@ -1,0 +1,147 @@
+// Sallyport-core answers the internet.
+//
+// It is started by a warden and by nobody else: its only argument names the
+// descriptors that it finds open, as package sockets gives them.
+//
+//	sallyport-core --gifts plan,ready,link,http0,https0
+//
+// It accepts connections on the listeners it was given, speaks HTTP to clients
+// and forwards their requests to the apps of its plan. When it can answer, it
+// writes one byte to ready. TERM lets it drain: idle connections are closed,
+// exchanges end; a second TERM, or drain.requests, ends it at once.
+//
+// # Exit status
+//
+// 0 drained; 1 it could not start, and says why on stderr.
+//
+// # Security
+//
+// This process is expected to be taken over. It holds no private key: signatures
+// for handshakes come from the keeper, over link, which signs nothing else. It has
+// no path of a configuration, a certificate or a log; no capability, and no way to
+// gain one. What it can still do: answer for the sites while it runs, read what
+// clients and apps say to each other through it, and ask the keeper for
+// signatures of TLS handshakes. Files, programs and the network are closed to it by
+// the layers of package jail.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"sallyport/cmd/internal/jail"
+	"sallyport/conf"
+	"sallyport/proxy"
+	"sallyport/sockets"
+)
+
+func main() {
+	if err := jail.Seal(jail.Core); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	lines := proxy.NewLogWriter(os.Stderr)
+	log := newLog(lines)
+	err := run(os.Args[1:], log)
+	if err != nil {
+		log.Error().Err(err).Msg("core failed")
+	}
+	_ = lines.Close() // waits a second at most, and has nobody to tell
+	if err != nil {
+		os.Exit(1)
+	}
+}
+
+// run is the life of a core: inherit, wire, serve, drain.
+func run(args []string, log zerolog.Logger) error {
+	gifts, plan, err := inherit(args)
+	if err != nil {
+		return err
+	}
+	level, err := zerolog.ParseLevel(plan.Log.Level)
+	if err != nil {
+		return err
+	}
+	log = log.Level(level)
+	front, err := newFront(plan, gifts, log)
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM)
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE) // the main warden's business
+	front.open()
+	if err := sayReady(gifts); err != nil {
+		return err
+	}
+	<-signals
+	drain(front, signals, plan.DrainRequests, log)
+	return nil
+}
+
+// inherit takes what the warden gave.
+func inherit(args []string) (sockets.Gifts, *conf.Core, error) {
+	if len(args) != 2 || args[0] != "--gifts" {
+		return nil, nil, errors.New("sallyport-core is started by sallyport: run that instead")
+	}
+	gifts, err := sockets.TakeGifts(args[1])
+	if err != nil {
+		return nil, nil, err
+	}
+	fd, err := gifts.FD("plan")
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := sockets.ReadSealed(fd)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan := new(conf.Core)
+	if err := json.Unmarshal(text, plan); err != nil {
+		return nil, nil, fmt.Errorf("core: plan: %w", err)
+	}
+	return gifts, plan, nil
+}
+
+func sayReady(gifts sockets.Gifts) error {
+	fd, err := gifts.FD("ready")
+	if err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, []byte("r")); err != nil {
+		return fmt.Errorf("core: ready pipe: %w", err)
+	}
+	return unix.Close(fd)
+}
+
+// drain ends the service: when the last exchange is over, after limit, or at the
+// next signal.
+func drain(front *front, signals <-chan os.Signal, limit time.Duration, log zerolog.Logger) {
+	log.Debug().Int64("connections", front.count.Load()).Msg("core draining")
+	select {
+	case <-front.drained():
+		return
+	case <-time.After(limit):
+		log.Warn().Dur("limit", limit).Msg("core ended with exchanges in flight")
+	case <-signals:
+	}
+}
+
+// newLog is the log of a core: JSON lines, or something to look at on a terminal.
+func newLog(lines *proxy.LogWriter) zerolog.Logger {
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
+	zerolog.TimestampFunc = func() time.Time { return time.Now().UTC() }
+	if _, err := unix.IoctlGetTermios(2, unix.TCGETS); err == nil {
+		console := zerolog.ConsoleWriter{Out: lines, TimeFormat: "15:04:05.000"}
+		return zerolog.New(console).With().Timestamp().Logger()
+	}
+	return zerolog.New(lines).With().Timestamp().Logger()
+}

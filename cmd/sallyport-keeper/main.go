@@ -1,0 +1,183 @@
+// Sallyport-keeper keeps the private keys and signs TLS handshakes for the cores.
+//
+//	sallyport-keeper --gifts plan,ready,link0,...,cert0,key0,...
+//
+// It is started by a warden of sallyport, never by hand. --gifts names the
+// descriptors that it inherits, from 3 on: its part of the plan (JSON in sealed
+// memory), a pipe for the one byte that says it is ready, a link to each core, and
+// the opened files of each certificate and its key. It reads the files, sends the
+// certificates to every core that says Hello, makes the keys of session tickets,
+// and answers requests for signatures until SIGTERM, or until no link has
+// another end any more. It keeps no state: killed and started again on the same
+// descriptors, it answers the requests that its predecessor left in the links.
+//
+// The log is lines of JSON on stderr, or readable ones on a terminal. Exit codes:
+// 0 a good end, 1 a mistake of the operator, such as a key that does not match its
+// certificate, or a system that refuses what is needed; 2 usage.
+//
+// # Security
+//
+// This process has the keys and is highly sensitive. It reads bytes of two kinds:
+// the files of the operator, once, before it is ready; and packets of the cores,
+// which are expected to be taken over by somebody from the internet. Those are at
+// most 1 KiB long and of two kinds, and what they ask to be signed must have the
+// form of a TLS handshake. It has a user of its own, no network, no file
+// but those given to it, and no way to start a program. It has no use for root and
+// refuses to run with it. Nobody else can read its memory: it is not dumpable.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/rs/zerolog/diode"
+
+	"sallyport/cmd/internal/jail"
+	"sallyport/conf"
+	"sallyport/sockets"
+	"sallyport/tlsload/keeper"
+)
+
+const (
+	exitMistake = 1
+	exitUsage   = 2
+)
+
+func main() {
+	if err := jail.Seal(jail.Keeper); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(exitMistake)
+	}
+	flags := flag.NewFlagSet("sallyport-keeper", flag.ExitOnError) // which is 2
+	names := flags.String("gifts", "", "names of the descriptors from 3 on")
+	_ = flags.Parse(os.Args[1:]) // exits instead
+	if *names == "" || flags.NArg() > 0 {
+		flags.Usage()
+		os.Exit(exitUsage)
+	}
+	// Serve has a thread of its own and nothing else is urgent. A second processor
+	// would be woken for every request, to find nothing to do.
+	runtime.GOMAXPROCS(1)
+	log, flush := openLog()
+	err := run(*names, log)
+	var mistake conf.Mistake
+	switch {
+	case errors.As(err, &mistake):
+		fmt.Fprintln(os.Stderr, err) // as the configuration's own mistakes are said
+	case err != nil:
+		log.Error().Err(err).Msg("keeper failed")
+	}
+	flush()
+	if err != nil {
+		os.Exit(exitMistake)
+	}
+}
+
+// openLog makes a log that never waits for who reads it: a reader that stalls
+// loses lines, the cores lose nothing. flush waits for the lines that are left.
+func openLog() (log zerolog.Logger, flush func()) {
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
+	zerolog.TimestampFunc = func() time.Time { return time.Now().UTC() }
+	lines := diode.NewWriter(stderr(), 256, 0, nil)
+	flush = func() { _ = lines.Close() } // closes stderr too: there is nobody left to tell
+	return zerolog.New(lines).With().Timestamp().Str("process", "keeper").Logger(), flush
+}
+
+// stderr is where the log goes, in the form that suits its reader.
+func stderr() io.Writer {
+	if stat, err := os.Stderr.Stat(); err == nil && stat.Mode()&os.ModeCharDevice != 0 {
+		return zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.TimeOnly}
+	}
+	return os.Stderr
+}
+
+// run is the keeper's life, from its gifts to its end.
+func run(names string, log zerolog.Logger) error {
+	gifts, err := sockets.TakeGifts(names)
+	if err != nil {
+		return err
+	}
+	plan, err := readPlan(gifts)
+	if err != nil {
+		return err
+	}
+	files, err := filesOf(gifts, len(plan.Certificates))
+	if err != nil {
+		return err
+	}
+	store, err := keeper.Load(plan, files, log)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	// Ctrl-C and a hang-up are for the main warden, which lets cores finish first;
+	// a log that nobody reads any more is no reason to die.
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	k := keeper.New(store, linksOf(gifts), log)
+	if err := tellReady(gifts); err != nil {
+		return err
+	}
+	log.Info().Int("certificates", len(files)).Msg("keeper ready")
+	return k.Serve(ctx)
+}
+
+func readPlan(gifts sockets.Gifts) (plan conf.Keeper, err error) {
+	fd, err := gifts.FD("plan")
+	if err != nil {
+		return plan, err
+	}
+	text, err := sockets.ReadSealed(fd)
+	if err != nil {
+		return plan, err
+	}
+	if err := json.Unmarshal(text, &plan); err != nil {
+		return plan, fmt.Errorf("keeper: plan: %w", err)
+	}
+	return plan, nil
+}
+
+func filesOf(gifts sockets.Gifts, certificates int) ([]keeper.Files, error) {
+	files := make([]keeper.Files, certificates)
+	for i := range files {
+		var noCert, noKey error
+		files[i].Cert, noCert = gifts.FD("cert" + strconv.Itoa(i))
+		files[i].Key, noKey = gifts.FD("key" + strconv.Itoa(i))
+		if err := errors.Join(noCert, noKey); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+// linksOf finds link0, link1, and so on: as many as there are.
+func linksOf(gifts sockets.Gifts) (links []int) {
+	for {
+		link, err := gifts.FD("link" + strconv.Itoa(len(links)))
+		if err != nil {
+			return links
+		}
+		links = append(links, link)
+	}
+}
+
+func tellReady(gifts sockets.Gifts) error {
+	fd, err := gifts.FD("ready")
+	if err != nil {
+		return err
+	}
+	pipe := os.NewFile(uintptr(fd), "ready")
+	_, err = pipe.Write([]byte{'r'})
+	return errors.Join(err, pipe.Close())
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/cmd/internal/jail"
+	"sallyport/conf"
+	"sallyport/sockets"
+)
+
+// This file is the privileged part: it makes every descriptor that the processes
+// of the plan will need, tells the wardens their duties, and is gone.
+
+// keeperGrace is how long the keeper may take to end when it is told to. Nothing
+// is in flight then: the cores are gone.
+const keeperGrace = 2 * time.Second
+
+// A boot is what there is between a plan and its processes: descriptors.
+type boot struct {
+	plan    *conf.Plan
+	readyFD int // of --ready-fd; -1 without
+	log     *slog.Logger
+
+	listeners []sockets.Listener // in the order of the plan
+	files     sockets.Gifts      // cert0, key0, cert1, ...
+	control   int                // listening; -1 when there is none
+}
+
+// bind makes all listeners, and says of each that cannot be had why.
+func (b *boot) bind(given *sockets.Given) []conf.Mistake {
+	var mistakes []conf.Mistake
+	for _, wanted := range b.plan.Listeners {
+		listener, err := sockets.Bind(wanted.Address, given)
+		if err != nil {
+			mistakes = append(mistakes, bindMistake(wanted.Where, err))
+			continue
+		}
+		b.listeners = append(b.listeners, listener)
+	}
+	return mistakes
+}
+
+// openFiles opens the files of all certificates for the keeper.
+func (b *boot) openFiles() []conf.Mistake {
+	var mistakes []conf.Mistake
+	for _, file := range keeperFiles(b.plan) {
+		fd, err := file.open(b.plan.Users.Keeper.GID)
+		if err != nil {
+			mistakes = append(mistakes, file.mistake(err))
+			continue
+		}
+		b.files = append(b.files, sockets.Gift{Name: file.gift, FD: fd})
+	}
+	return mistakes
+}
+
+// openControl makes the control socket. Without it there are signals.
+func (b *boot) openControl() {
+	b.control = -1
+	path := b.plan.Control
+	if path == "" {
+		return // conf has noticed it
+	}
+	err := os.Mkdir(filepath.Dir(path), 0o755)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		b.control, err = sockets.BindPath(path, unix.SOCK_SEQPACKET, 0o600)
+	}
+	if err != nil {
+		b.log.Warn("control socket not made", "path", path, "error", err, "hint", "sallyport stop will not work, signals will")
+	}
+}
+
+// launch starts the keeper's warden beside this process and turns this process
+// into the main warden. It returns only if it failed.
+func (b *boot) launch() error {
+	self, err := openProgram("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	main := duty{
+		Who:     b.plan.Users.Core,
+		Drain:   b.plan.Core.DrainRequests,
+		Starter: os.Getuid(),
+		Control: b.plan.Control,
+		Shared:  b.plan.Users.Core.UID == b.plan.Users.Keeper.UID,
+	}
+	gifts, err := b.coreGifts(&main)
+	if err != nil {
+		return err
+	}
+	if len(b.plan.Keeper.Certificates) > 0 {
+		theirs, err := b.startKeeper(self, &main)
+		if err != nil {
+			return err
+		}
+		gifts = append(gifts, theirs...)
+	}
+	gifts, err = main.seal(gifts)
+	if err != nil {
+		return err
+	}
+	return jail.Become(jail.Warden, main.Who, self, wardenArgs("main", gifts), gifts)
+}
+
+// coreGifts makes what the main warden needs beside the keeper: the cores'
+// program and part of the plan, the listeners, and its own inputs and outputs.
+// It writes the cores into the duty.
+func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
+	program, err := findProgram("sallyport-core")
+	if err != nil {
+		return nil, err
+	}
+	part, err := sealJSON("core", b.plan.Core)
+	if err != nil {
+		return nil, err
+	}
+	gifts := sockets.Gifts{{Name: "program", FD: program}, {Name: "part", FD: part}}
+	core := wardPlan{Name: "core", Role: jail.Core, Gifts: []passing{{"plan", "part"}}}
+	for i, wanted := range b.plan.Listeners {
+		bound := b.listeners[i]
+		gifts = append(gifts, sockets.Gift{Name: wanted.Gift, FD: bound.FD})
+		core.Gifts = append(core.Gifts, passing{wanted.Gift, wanted.Gift})
+		main.Listeners = append(main.Listeners,
+			listening{Gift: wanted.Gift, Address: bound.Address, Secure: wanted.Secure, Given: bound.Given})
+	}
+	for i := range b.plan.Workers {
+		main.Wards = append(main.Wards, core)
+		if b.plan.Workers > 1 {
+			main.Wards[i].Name += strconv.Itoa(i)
+		}
+	}
+	if b.control >= 0 {
+		gifts = append(gifts, sockets.Gift{Name: "control", FD: b.control})
+	}
+	if b.readyFD >= 0 {
+		gifts = append(gifts, sockets.Gift{Name: "announce", FD: b.readyFD})
+	}
+	return gifts, nil
+}
+
+// startKeeper starts the warden of the keeper under the keeper's uid, and
+// returns what the main warden holds of it: the leash, and the other end of each
+// link, which becomes a gift of the core of that number.
+func (b *boot) startKeeper(self int, main *duty) (sockets.Gifts, error) {
+	program, err := findProgram("sallyport-keeper")
+	if err != nil {
+		return nil, err
+	}
+	part, err := sealJSON("keeper", b.plan.Keeper)
+	if err != nil {
+		return nil, err
+	}
+	ours, leash, err := sockets.Link()
+	if err != nil {
+		return nil, err
+	}
+	held := sockets.Gifts{{Name: "hold", FD: ours}}
+	gifts := sockets.Gifts{{Name: "leash", FD: leash}, {Name: "program", FD: program}, {Name: "part", FD: part}}
+	keeper := wardPlan{Name: "keeper", Role: jail.Keeper, Gifts: []passing{{"plan", "part"}}}
+	give := func(gift sockets.Gift) {
+		gifts = append(gifts, gift)
+		keeper.Gifts = append(keeper.Gifts, passing{gift.Name, gift.Name})
+	}
+	for i := range main.Wards {
+		name := "link" + strconv.Itoa(i)
+		coreEnd, keeperEnd, err := sockets.Link()
+		if err != nil {
+			return nil, err
+		}
+		held = append(held, sockets.Gift{Name: name, FD: coreEnd})
+		main.Wards[i].Gifts = slices.Concat(main.Wards[i].Gifts, []passing{{"link", name}}) // the cores share the rest
+		give(sockets.Gift{Name: name, FD: keeperEnd})
+	}
+	for _, file := range b.files {
+		give(file)
+	}
+	theirs := duty{Who: b.plan.Users.Keeper, Drain: keeperGrace, Wards: []wardPlan{keeper}}
+	if gifts, err = theirs.seal(gifts); err != nil {
+		return nil, err
+	}
+	warden := stage{role: jail.Warden, who: theirs.Who, program: self, argv: wardenArgs("keeper", gifts), gifts: gifts}
+	pid, err := warden.start()
+	if err != nil {
+		return nil, err
+	}
+	unix.Close(leash) // the main warden must not hold the end that it watches
+	main.Sibling = sibling{Name: "keeper", PID: pid}
+	return held, nil
+}
+
+// sealJSON makes sealed memory of a part of the plan.
+func sealJSON(name string, part any) (int, error) {
+	text, err := json.Marshal(part)
+	if err != nil {
+		return -1, fmt.Errorf("boot: plan of %s: %w", name, err)
+	}
+	return sockets.Seal(name, text)
+}
+
+// findProgram opens another program of ours, which is beside this one or in
+// ../libexec. PATH and environment have no say.
+func findProgram(name string) (int, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return -1, fmt.Errorf("boot: find this program: %w", err)
+	}
+	folder := filepath.Dir(self)
+	for _, path := range []string{filepath.Join(folder, name), filepath.Join(folder, "../libexec", name)} {
+		fd, err := openProgram(path)
+		if !errors.Is(err, unix.ENOENT) {
+			return fd, err
+		}
+	}
+	return -1, fmt.Errorf("boot: %s is neither in %s nor in ../libexec", name, folder)
+}
+
+// openProgram opens a file for execveat alone. Whoever executes it needs no
+// right to its folder.
+func openProgram(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("boot: open program %s: %w", path, err)
+	}
+	return fd, nil
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/conf"
+)
+
+// checkCommand says everything that is wrong with a configuration, or sums it up.
+func checkCommand(args []string) int {
+	flags, path := newFlags("check")
+	if code, ok := parse(flags, args); !ok {
+		return code
+	}
+	plan, mistakes := load(*path)
+	if len(mistakes) > 0 {
+		return complain(mistakes)
+	}
+	wrong, unknown := checkFiles(plan)
+	mistakes = append(checkIDs(plan), wrong...)
+	for _, notice := range append(plan.Notices, unknown...) {
+		fmt.Fprintln(os.Stderr, notice)
+	}
+	if len(mistakes) > 0 {
+		return complain(mistakes)
+	}
+	fmt.Printf("%s: fine: %s\n", *path, summary(plan))
+	return exitFine
+}
+
+// checkFiles opens the files of the keeper as boot will. What only root may open
+// is unknown to others, and no mistake.
+func checkFiles(plan *conf.Plan) (wrong, unknown []conf.Mistake) {
+	for _, file := range keeperFiles(plan) {
+		fd, err := file.open(plan.Users.Keeper.GID)
+		switch {
+		case errors.Is(err, unix.EACCES):
+			mistake := file.mistake(err)
+			mistake.Hint = "not checked: run check as the user who will run sallyport"
+			unknown = append(unknown, mistake)
+		case err != nil:
+			wrong = append(wrong, file.mistake(err))
+		default:
+			unix.Close(fd)
+		}
+	}
+	return wrong, unknown
+}
+
+// summary is a plan in one line.
+func summary(plan *conf.Plan) string {
+	parts := []string{plural(len(plan.Core.Sites), "site"), plural(len(plan.Core.Apps), "app")}
+	for _, listener := range plan.Listeners {
+		part := "http on " + listener.Address
+		if listener.Secure {
+			part = "https on " + listener.Address
+		}
+		parts = append(parts, part)
+	}
+	parts = append(parts, plural(plan.Workers, "core")+" as "+nameOf(plan.Users.Core))
+	if len(plan.Keeper.Certificates) > 0 {
+		parts = append(parts, plural(len(plan.Keeper.Certificates), "certificate")+" kept as "+nameOf(plan.Users.Keeper))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// plural is "1 site", "2 sites".
+func plural(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprint(n, " ", noun)
+}
+
+// nameOf is an identity as people call it.
+func nameOf(who conf.ID) string {
+	if who.Name == "" {
+		return fmt.Sprint("uid ", who.UID)
+	}
+	return who.Name
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/conf"
+)
+
+// A fileError is a file of the keeper that cannot be used, and the way to mend it.
+type fileError struct {
+	path string
+	err  error
+	hint string // "" when there is nothing to add
+}
+
+func (e *fileError) Error() string { return e.path + ": " + e.err.Error() }
+func (e *fileError) Unwrap() error { return e.err }
+
+// A keeperFile is a file that boot opens for the keeper.
+type keeperFile struct {
+	gift  string // "cert0", "key0"
+	path  string
+	key   bool // a private key, else the chain of a certificate
+	where conf.Place
+}
+
+// keeperFiles lists the files of all certificates, in the order of the keeper's gifts.
+func keeperFiles(plan *conf.Plan) []keeperFile {
+	var files []keeperFile
+	for i, certificate := range plan.Keeper.Certificates {
+		n, where := strconv.Itoa(i), certificate.Where
+		where.Key = "site.tls.cert"
+		files = append(files, keeperFile{gift: "cert" + n, path: certificate.Cert, where: where})
+		where.Key = "site.tls.key"
+		files = append(files, keeperFile{gift: "key" + n, path: certificate.Key, key: true, where: where})
+	}
+	return files
+}
+
+// open opens the file, without reading it. Links are followed, since
+// /etc/letsencrypt/live has nothing else; the rights that count are those of the
+// file. A key may be read by its group if that is the keeper's or root's.
+func (f keeperFile) open(keeperGroup int) (int, error) {
+	fd, stat, err := openRegular(f.path)
+	if err != nil || !f.key {
+		return fd, err
+	}
+	if what := looseKey(stat.Mode, int(stat.Gid), keeperGroup); what != "" {
+		unix.Close(fd)
+		return -1, &fileError{f.path, errors.New(what), "chmod u=rw,g=,o= " + f.path}
+	}
+	return fd, nil
+}
+
+// mistake is err, which met the file, as the operator reads it.
+func (f keeperFile) mistake(err error) conf.Mistake {
+	mistake := conf.Mistake{Place: f.where, What: err.Error()}
+	var explained *fileError
+	if errors.As(err, &explained) {
+		mistake.Hint = explained.hint
+	}
+	return mistake
+}
+
+// looseKey says who may do too much with a key of these rights; "" if nobody may.
+func looseKey(mode uint32, group, keeperGroup int) string {
+	switch {
+	case mode&0o007 != 0:
+		return fmt.Sprintf("is a key and open to everybody (mode %04o)", mode&0o7777)
+	case mode&0o030 != 0:
+		return fmt.Sprintf("is a key and may be written by its group (mode %04o)", mode&0o7777)
+	case mode&0o040 != 0 && group != keeperGroup && group != 0:
+		return fmt.Sprintf("is a key and may be read by group %d, which is neither the keeper's (%d) nor root's", group, keeperGroup)
+	default:
+		return ""
+	}
+}
+
+// openRegular opens a regular file for reading. Anything else could keep the
+// keeper waiting, or read differently each time.
+func openRegular(path string) (int, unix.Stat_t, error) {
+	var stat unix.Stat_t
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return -1, stat, &fileError{path: path, err: err}
+	}
+	if err := unix.Fstat(fd, &stat); err != nil {
+		unix.Close(fd)
+		return -1, stat, &fileError{path: path, err: err}
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		unix.Close(fd)
+		return -1, stat, &fileError{path: path, err: errors.New("is no regular file")}
+	}
+	return fd, stat, nil
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sallyport/conf"
+)
+
+// The fixed ids of package conf are free on most machines. A process that runs
+// under one of them without being ours has got it from somebody who keeps no
+// record in /etc, such as a container's user namespace; core or keeper would
+// share its fate.
+const (
+	fixedIDsFirst = 60578
+	fixedIDsLast  = 60580
+)
+
+// checkIDs refuses fixed ids that a process which is not ours has.
+func checkIDs(plan *conf.Plan) []conf.Mistake {
+	var mistakes []conf.Mistake
+	for _, user := range []struct {
+		key, account string
+		who          conf.ID
+	}{
+		{"user", "sallyport", plan.Users.Core},
+		{"keeper_user", "sallyport-keeper", plan.Users.Keeper},
+	} {
+		fixed := user.who.Name == "" && user.who.UID >= fixedIDsFirst && user.who.UID <= fixedIDsLast
+		if !fixed || !plan.Users.Switch {
+			continue
+		}
+		if pid, exe := strangerWith("/proc", user.who.UID); pid != 0 {
+			mistakes = append(mistakes, conf.Mistake{
+				Place: conf.Place{File: plan.File, Key: user.key},
+				What:  fmt.Sprintf("process %d (%s) has id %d, which would be ours", pid, exe, user.who.UID),
+				Hint:  "useradd --system --no-create-home --shell /usr/sbin/nologin " + user.account,
+			})
+		}
+	}
+	return mistakes
+}
+
+// strangerWith finds a process that has id, as uid or gid, and is none of ours.
+// The pid is 0 when there is none.
+func strangerWith(proc string, id int) (pid int, exe string) {
+	folders, err := filepath.Glob(filepath.Join(proc, "[0-9]*"))
+	if err != nil {
+		panic("BUG: " + err.Error()) // the pattern is constant
+	}
+	for _, folder := range folders {
+		if !hasID(filepath.Join(folder, "status"), strconv.Itoa(id)) {
+			continue
+		}
+		exe, err := os.Readlink(filepath.Join(folder, "exe"))
+		if os.IsNotExist(err) || isOurs(exe) {
+			continue // it has just ended, or is a zombie
+		}
+		if err != nil {
+			exe = "of an unknown program"
+		}
+		pid, _ := strconv.Atoi(filepath.Base(folder)) // the pattern lets only numbers through, mostly
+		return pid, exe
+	}
+	return 0, ""
+}
+
+// isOurs reports whether a program is of this house: boot starts again while the
+// processes of its predecessor are still about to end. The name is enough,
+// because this is about accidents; who can take the uid needs no disguise.
+func isOurs(exe string) bool {
+	switch filepath.Base(strings.TrimSuffix(exe, " (deleted)")) {
+	case "sallyport", "sallyport-core", "sallyport-keeper", "sallyport-registrar":
+		return true
+	default:
+		return false
+	}
+}
+
+// hasID reports whether the process of a status file, proc_pid_status(5), has id
+// as one of its uids or gids. A process that is gone has none.
+func hasID(status, id string) bool {
+	file, err := os.Open(status)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		name, ids, _ := strings.Cut(lines.Text(), ":")
+		if (name == "Uid" || name == "Gid" || name == "Groups") && slices.Contains(strings.Fields(ids), id) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/conf"
+	"sallyport/sockets"
+)
+
+// runCommand is boot from its first step to its last, which turns this process
+// into the main warden. It returns only if it failed.
+func runCommand(args []string) int {
+	flags, path := newFlags("run")
+	readyFD := flags.Int("ready-fd", -1, "")
+	if code, ok := parse(flags, args); !ok {
+		return code
+	}
+	if *readyFD >= 0 {
+		if _, err := unix.FcntlInt(uintptr(*readyFD), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+			fmt.Fprintf(os.Stderr, "sallyport run: --ready-fd %d: %v\n", *readyFD, err)
+			return exitUsage
+		}
+	}
+	runtime.LockOSThread() // what the fork begins, the execve of the same thread ends
+	log := newLog()
+	plan, mistakes := load(*path)
+	if len(mistakes) > 0 {
+		return complain(mistakes)
+	}
+	given, err := sockets.TakeGiven(os.Getenv)
+	if err != nil {
+		log.Error("boot failed", "error", err)
+		return exitMistake
+	}
+	b := &boot{plan: plan, readyFD: *readyFD, log: log}
+	mistakes = append(mistakes, checkIDs(plan)...)
+	mistakes = append(mistakes, b.bind(given)...)
+	mistakes = append(mistakes, b.openFiles()...)
+	if len(mistakes) > 0 {
+		return complain(mistakes)
+	}
+	logNotices(log, plan.Notices)
+	for _, name := range given.Discard() {
+		log.Warn("inherited socket closed", "name", name, "reason", "no listener has its name or address")
+	}
+	b.openControl()
+	log.Error("boot failed", "error", b.launch())
+	return exitMistake
+}
+
+// load makes the plan of the configuration at path.
+func load(path string) (*conf.Plan, []conf.Mistake) {
+	at, err := conf.Here()
+	if err != nil {
+		return nil, []conf.Mistake{{What: err.Error()}}
+	}
+	return conf.Load(path, at)
+}
+
+// complain prints mistakes for the operator and returns the exit code for them.
+func complain(mistakes []conf.Mistake) int {
+	for _, mistake := range mistakes {
+		fmt.Fprintln(os.Stderr, mistake)
+	}
+	return exitMistake
+}
+
+// logNotices logs what the plan has to say at every start.
+func logNotices(log *slog.Logger, notices []conf.Mistake) {
+	for _, notice := range notices {
+		log.Info("configuration noticed", "file", notice.File, "line", notice.Line, "key", notice.Key,
+			"what", notice.What, "hint", notice.Hint)
+	}
+}
+
+// bindMistake is a failed bind as the operator reads it.
+func bindMistake(where conf.Place, err error) conf.Mistake {
+	mistake := conf.Mistake{Place: where, What: err.Error()}
+	var explained *sockets.BindError
+	if errors.As(err, &explained) {
+		mistake.Hint = explained.Hint()
+	}
+	return mistake
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/conf"
+	"sallyport/sockets"
+)
+
+// A ward is a process that a warden keeps alive. From it the warden reads
+// nothing but its death and one byte.
+type ward struct {
+	plan   wardPlan
+	gifts  sockets.Gifts // for each start; the warden's own descriptors
+	pace   pace
+	pid    int       // 0 while it does not run
+	began  time.Time // of this run
+	due    time.Time // of the next start; zero while it runs
+	proved bool      // one of its runs has been ready
+}
+
+// A pace is the back-off between a death and the next start: none after the
+// first, then doubling, and forgotten once a run has lasted.
+type pace struct {
+	wait time.Duration // before the start after the next death
+}
+
+const (
+	paceFirst = 100 * time.Millisecond
+	paceMost  = 5 * time.Second
+	paceReset = 10 * time.Second // a run of this length was none of a series
+)
+
+// after returns how long to wait when a run of length lived has ended.
+func (p *pace) after(lived time.Duration) time.Duration {
+	if lived >= paceReset {
+		p.wait = 0
+	}
+	wait := p.wait
+	p.wait = min(max(2*wait, paceFirst), paceMost)
+	return wait
+}
+
+// newWard finds the descriptors that a ward is to be given.
+func newWard(plan wardPlan, held sockets.Gifts) (*ward, error) {
+	w := &ward{plan: plan}
+	for _, p := range plan.Gifts {
+		fd, err := held.FD(p.From)
+		if err != nil {
+			return nil, err
+		}
+		w.gifts = append(w.gifts, sockets.Gift{Name: p.As, FD: fd})
+	}
+	return w, nil
+}
+
+// A readiness is the news that the run of a ward with this pid serves.
+type readiness struct {
+	ward *ward
+	pid  int
+}
+
+// start starts the ward. Its ready byte, if it comes, is sent to news.
+func (w *ward) start(who conf.ID, program int, news chan<- readiness) error {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		return fmt.Errorf("ready pipe: %w", err)
+	}
+	defer unix.Close(pipe[1])
+	gifts := append(w.gifts[:len(w.gifts):len(w.gifts)], sockets.Gift{Name: "ready", FD: pipe[1]})
+	argv := []string{"sallyport-" + string(w.plan.Role), "--gifts", gifts.Names()}
+	s := stage{role: w.plan.Role, who: who, program: program, argv: argv, gifts: gifts, dies: true}
+	pid, err := s.start()
+	if err != nil {
+		unix.Close(pipe[0])
+		return err
+	}
+	w.pid, w.due = pid, time.Time{}
+	go readyLoop(os.NewFile(uintptr(pipe[0]), "ready"), readiness{w, pid}, news)
+	return nil
+}
+
+// readyLoop waits for one byte. It ends with the ward at the latest, because then
+// nobody holds the other end.
+func readyLoop(pipe *os.File, r readiness, news chan<- readiness) {
+	defer pipe.Close()
+	var one [1]byte
+	if n, _ := pipe.Read(one[:]); n == 1 { // without a byte there is no news
+		news <- r
+	}
+}
+
+// signal sends s to the ward if it runs. One that has just ended, and is not
+// reaped yet, takes it without an error.
+func (w *ward) signal(s unix.Signal) error {
+	if w.pid == 0 {
+		return nil
+	}
+	if err := unix.Kill(w.pid, s); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal %s to %s: %w", unix.SignalName(s), w.plan.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/cmd/internal/jail"
+	"sallyport/sockets"
+)
+
+// A warden keeps the processes of one uid alive. The main warden has besides
+// them the listeners, the orders from outside, and its sibling on a leash.
+//
+//	starting -> serving -> draining -> parting -> gone
+//
+// It drains from any state, and parts when it has no ward left: then its
+// sibling ends.
+type warden struct {
+	duty    *duty
+	log     *slog.Logger
+	program int // descriptor of what the wards are
+
+	state    state
+	hurried  bool      // everything has been killed: there is little to wait for
+	deadline time.Time // of draining and parting; zero before
+	code     int       // exit code
+
+	wards     []*ward
+	listeners sockets.Gifts // empty once closed
+	healed    time.Time     // when they were last looked at
+	leashed   bool          // a sibling of the main warden, which alone says when to end
+	hold      int           // the main warden's end of the leash; -1 when it holds none
+	announce  int           // of --ready-fd; -1 when there is none
+
+	signals chan os.Signal
+	news    chan readiness
+	orders  chan order // closed when the leash is cut
+}
+
+// A state is how far a warden is in its life.
+type state int
+
+const (
+	starting state = iota // some ward has never been ready
+	serving
+	draining // wards finish
+	parting  // the sibling finishes
+	gone
+)
+
+// wardenCommand is the whole life of a warden:
+//
+//	sallyport warden NAME GIFTS
+func wardenCommand(args []string) int {
+	// The parent-death signal of the wards is that of this thread.
+	runtime.LockOSThread()
+	log := newLog()
+	w, err := newWarden(args, log)
+	if err != nil {
+		log.Error("warden failed", "error", err)
+		return exitMistake
+	}
+	return w.watch()
+}
+
+// newWarden seals the jail and takes what boot has left.
+func newWarden(args []string, log *slog.Logger) (*warden, error) {
+	if err := jail.Seal(jail.Warden); err != nil {
+		return nil, err
+	}
+	// Orphans of wards come to us, not to whoever started the service.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("warden: subreaper: %w", err)
+	}
+	if len(args) != 2 {
+		return nil, errors.New("warden: is started by sallyport run, not by hand")
+	}
+	gifts, err := sockets.TakeGifts(args[1])
+	if err != nil {
+		return nil, err
+	}
+	d, err := readDuty(gifts)
+	if err != nil {
+		return nil, err
+	}
+	w := &warden{
+		duty: d, log: log, hold: -1, announce: -1,
+		signals: make(chan os.Signal, 16),
+		news:    make(chan readiness),
+		orders:  make(chan order),
+	}
+	if err := w.inherit(gifts); err != nil {
+		return nil, err
+	}
+	signal.Notify(w.signals, unix.SIGCHLD, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	return w, nil
+}
+
+// inherit sorts the gifts: what goes to wards, and what is for the warden itself.
+func (w *warden) inherit(gifts sockets.Gifts) (err error) {
+	if w.program, err = gifts.FD("program"); err != nil {
+		return err
+	}
+	for _, plan := range w.duty.Wards {
+		ward, err := newWard(plan, gifts)
+		if err != nil {
+			return err
+		}
+		w.wards = append(w.wards, ward)
+	}
+	for _, listener := range w.duty.Listeners {
+		fd, err := gifts.FD(listener.Gift)
+		if err != nil {
+			return err
+		}
+		w.listeners = append(w.listeners, sockets.Gift{Name: listener.Address, FD: fd})
+	}
+	for _, gift := range gifts {
+		switch gift.Name {
+		case "announce":
+			w.announce = gift.FD
+		case "hold":
+			w.hold = gift.FD
+		case "leash":
+			w.leashed = true
+			err = w.beginLeash(gift.FD)
+		case "control":
+			err = w.beginControl(gift.FD)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// beginLeash lets the main warden's word count.
+func (w *warden) beginLeash(fd int) error {
+	leash, err := pollable(fd, "leash")
+	if err != nil {
+		return err
+	}
+	go leashLoop(leash, w.orders)
+	return nil
+}
+
+// beginControl lets the operator's word count.
+func (w *warden) beginControl(fd int) error {
+	socket, err := pollable(fd, "control")
+	if err != nil {
+		return err
+	}
+	c := &control{socket: socket, starter: w.duty.Starter, log: w.log}
+	go c.loop(w.orders)
+	return nil
+}

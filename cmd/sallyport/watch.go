@@ -1,0 +1,348 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/cmd/internal/jail"
+	"sallyport/sockets"
+)
+
+// This file is a warden's loop: one goroutine owns all state, the others only
+// bring news to it. What a ward is, is in ward.go; where orders come from, in
+// leash.go and control.go.
+
+const (
+	healEvery    = time.Second
+	drainGrace   = 5 * time.Second // beyond the time in which wards end by themselves
+	partingTime  = keeperGrace + drainGrace + time.Second
+	hurryingTime = time.Second // for what has been killed to be gone
+)
+
+// watch is the loop. It ends with the service, and returns the exit code.
+func (w *warden) watch() int {
+	w.sayLacking()
+	timer := time.NewTimer(0)
+	for {
+		now := time.Now()
+		w.reap(now)
+		w.tend(now)
+		if w.state == gone {
+			removeSocket(w.duty.Control)
+			return w.code
+		}
+		timer.Reset(w.next().Sub(now))
+		select {
+		case s := <-w.signals:
+			w.signal(s)
+		case r := <-w.news:
+			w.greet(r)
+		case _, held := <-w.orders:
+			w.obey(held)
+		case <-timer.C:
+		}
+	}
+}
+
+// tend does what is due: starts and healing while the service runs, and the
+// steps from state to state when it ends.
+func (w *warden) tend(now time.Time) {
+	if w.state < draining {
+		w.heal(now)
+		w.startDue(now)
+		return
+	}
+	late := !now.Before(w.deadline)
+	switch {
+	case late && w.hurried:
+		w.state = gone
+	case late:
+		w.log.Warn("time to end exceeded", "running", w.running())
+		w.hurry()
+	case w.state == draining && len(w.running()) == 0:
+		w.part(now)
+	}
+	if w.state == parting && w.duty.Sibling.PID == 0 {
+		w.state = gone
+	}
+}
+
+// next returns when tend has something to do, if nothing happens before.
+func (w *warden) next() time.Time {
+	if w.state >= draining {
+		return w.deadline
+	}
+	next := w.healed.Add(healEvery)
+	for _, ward := range w.wards {
+		if ward.pid == 0 && ward.due.Before(next) {
+			next = ward.due
+		}
+	}
+	return next
+}
+
+// startDue starts the wards whose time has come.
+func (w *warden) startDue(now time.Time) {
+	for _, ward := range w.wards {
+		if ward.pid != 0 || ward.due.After(now) {
+			continue
+		}
+		ward.began = now
+		if err := ward.start(w.duty.Who, w.program, w.news); err != nil {
+			ward.due = now.Add(max(ward.pace.after(0), paceFirst))
+			w.log.Error("process not started", "process", ward.plan.Name, "error", err)
+		}
+	}
+}
+
+// heal looks whether the listeners still listen: a ward may have disconnected
+// them, on purpose or not.
+func (w *warden) heal(now time.Time) {
+	if now.Sub(w.healed) < healEvery {
+		return
+	}
+	w.healed = now
+	for _, listener := range w.listeners {
+		healed, err := sockets.Heal(listener.FD)
+		switch {
+		case err != nil:
+			w.log.Error("listener lost", "listener", listener.Name, "error", err)
+		case healed:
+			w.log.Warn("listener healed", "listener", listener.Name)
+		}
+	}
+}
+
+// signal obeys a signal. A sibling of the main warden gets the same ones from a
+// supervisor that signals everything at once, and waits for the leash.
+func (w *warden) signal(s os.Signal) {
+	switch {
+	case s == unix.SIGCHLD || w.leashed: // reap looks every time
+	case s == unix.SIGHUP:
+		w.log.Warn("HUP ignored", "reason", "not yet: neither configuration nor keys are read again without a restart")
+	case w.state >= draining:
+		w.log.Warn("service ended at once", "reason", "a second signal")
+		w.hurry()
+	default:
+		w.log.Info("service ending", "signal", unix.SignalName(s.(unix.Signal)))
+		w.drain()
+	}
+}
+
+// obey carries out an order, or the last one: that the leash is not held any more.
+func (w *warden) obey(held bool) {
+	switch {
+	case !held:
+		w.orders = nil // a closed channel would be news for ever
+		w.hurry()
+	case w.state < draining:
+		if !w.leashed {
+			w.log.Info("service ending", "order", orderStop)
+		}
+		w.drain()
+	}
+}
+
+// greet notes that a ward serves.
+func (w *warden) greet(r readiness) {
+	if r.ward.pid != r.pid {
+		return // it has died since
+	}
+	if r.ward.proved {
+		w.log.Info("process ready", "process", r.ward.plan.Name, "pid", r.pid)
+	}
+	r.ward.proved = true
+	if w.state != starting {
+		return
+	}
+	for _, ward := range w.wards {
+		if !ward.proved {
+			return
+		}
+	}
+	w.state = serving
+	if !w.leashed {
+		w.sayReady()
+	}
+}
+
+// sayReady tells the world, once, that the service is there and where.
+func (w *warden) sayReady() {
+	http, https := []string{}, []string{}
+	for _, listener := range w.duty.Listeners {
+		if listener.Secure {
+			https = append(https, listener.Address)
+		} else {
+			http = append(http, listener.Address)
+		}
+	}
+	w.log.Info("ready", "http", http, "https", https, "pid", os.Getpid())
+	if w.announce < 0 {
+		return
+	}
+	if _, err := unix.Write(w.announce, []byte("ready\n")); err != nil {
+		w.log.Warn("readiness not announced", "error", err)
+	}
+	unix.Close(w.announce)
+}
+
+// sayLacking says once what this start could not do for want of privilege.
+func (w *warden) sayLacking() {
+	lacking := jail.Lacking()
+	if w.duty.Shared {
+		lacking = append(lacking, "separate users")
+	}
+	if len(lacking) > 0 && !w.leashed {
+		w.log.Info("jail incomplete", "lacking", lacking, "reason", "the start had no privilege for it")
+	}
+}
+
+// drain closes the doors and lets the wards finish.
+func (w *warden) drain() {
+	w.closeListeners()
+	for _, ward := range w.wards {
+		w.kill(ward, unix.SIGTERM)
+	}
+	w.state = draining
+	w.deadline = time.Now().Add(w.duty.Drain + drainGrace)
+}
+
+// hurry kills the wards and cuts the leash. What is left is to see them gone.
+func (w *warden) hurry() {
+	w.closeListeners()
+	for _, ward := range w.wards {
+		w.kill(ward, unix.SIGKILL)
+	}
+	if w.hold >= 0 {
+		unix.Close(w.hold)
+		w.hold = -1
+	}
+	w.state = max(w.state, draining)
+	w.hurried = true
+	w.deadline = time.Now().Add(hurryingTime)
+}
+
+// part tells the sibling to end, now that nobody needs it.
+func (w *warden) part(now time.Time) {
+	w.state = parting
+	if w.hold < 0 {
+		return // it was never there, or knows
+	}
+	w.deadline = now.Add(partingTime)
+	if err := sockets.Send(w.hold, []byte(orderStop)); err != nil && w.duty.Sibling.PID != 0 {
+		w.log.Warn("leash lost", "error", err)
+		w.hurry()
+	}
+}
+
+// closeListeners closes the main warden's share of the doors; the cores do
+// theirs. The names of unix sockets go first, while nobody else can have put his
+// own in their place.
+func (w *warden) closeListeners() {
+	for i, listener := range w.listeners {
+		if path, found := strings.CutPrefix(listener.Name, "unix:"); found && !w.duty.Listeners[i].Given {
+			removeSocket(path)
+		}
+		unix.Close(listener.FD)
+	}
+	w.listeners = nil
+}
+
+// removeSocket removes the name of a socket that boot made. Where that folder is
+// root's alone it stays, and the next boot replaces it: no error.
+func removeSocket(path string) {
+	if path != "" {
+		_ = os.Remove(path) // see above
+	}
+}
+
+// kill signals a ward.
+func (w *warden) kill(ward *ward, s unix.Signal) {
+	if err := ward.signal(s); err != nil {
+		w.log.Error("process not signalled", "error", err)
+	}
+}
+
+// running names the wards that run.
+func (w *warden) running() []string {
+	var names []string
+	for _, ward := range w.wards {
+		if ward.pid != 0 {
+			names = append(names, ward.plan.Name)
+		}
+	}
+	return names
+}
+
+// reap collects the dead: wards, the sibling, and orphans that were given to us.
+func (w *warden) reap(now time.Time) {
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || pid == 0 {
+			return // ECHILD: nobody is left
+		}
+		if pid == w.duty.Sibling.PID {
+			w.siblingDied(status)
+		}
+		for _, ward := range w.wards {
+			if ward.pid == pid {
+				w.wardDied(ward, status, now)
+			}
+		}
+	}
+}
+
+// siblingDied ends the service: what the sibling held cannot be had again
+// without privilege. A supervisor starts everything anew.
+func (w *warden) siblingDied(status unix.WaitStatus) {
+	name := w.duty.Sibling.Name
+	w.duty.Sibling.PID = 0
+	if w.state >= draining {
+		return // as it was told, or too late to matter
+	}
+	w.code = exitMistake
+	if w.state == starting && status.Exited() {
+		w.log.Error("start given up", "process", name, "reason", "see above")
+		w.hurry()
+		return
+	}
+	w.log.Error("warden died", append(fate(status), "process", name,
+		"reason", "its descriptors are lost: the service ends and must be started again")...)
+	w.drain()
+}
+
+// wardDied notes the end of a ward and when it will be started again.
+func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
+	facts := append(fate(status), "process", ward.plan.Name, "pid", ward.pid)
+	ward.pid = 0
+	switch {
+	case w.hurried:
+	case w.state >= draining:
+		if status.Signaled() {
+			w.log.Warn("process died", facts...)
+		}
+	case !ward.proved && status.Exited() && status.ExitStatus() == exitMistake:
+		w.log.Error("process failed", append(facts, "reason", "see above; another start would end alike")...)
+		w.code = exitMistake
+		w.hurry()
+	default:
+		wait := ward.pace.after(now.Sub(ward.began))
+		ward.due = now.Add(wait)
+		w.log.Error("process died", append(facts, "restart_in", wait.String())...)
+	}
+}
+
+// fate is how a process ended, as facts for the log.
+func fate(status unix.WaitStatus) []any {
+	if status.Signaled() {
+		return []any{"signal", unix.SignalName(status.Signal())}
+	}
+	return []any{"code", status.ExitStatus()}
+}

@@ -1,0 +1,69 @@
+package conf
+
+import "strconv"
+
+// declaredApp is [app.NAME].
+func (p *planner) declaredApp(name string) App {
+	declared := p.root.below("app")
+	s := section{p, "app.*", joinKey(declared.path, name), declared.table.field(name)}
+	app := s.app()
+	app.Name = name
+	app.Sockets = p.sockets(s)
+	app.Where = inCore(Place{p.file, s.table.line, s.path})
+	return app
+}
+
+// app reads what all apps have, with the defaults of those that are only a socket.
+func (s section) app() App {
+	timeout := s.below("timeout")
+	return App{
+		Retries:   int(s.number("retries")),
+		Connect:   timeout.duration("connect"),
+		FirstByte: timeout.duration("first_byte"),
+		Idle:      timeout.duration("idle"),
+		MaxBody:   s.number("max_body"),
+	}
+}
+
+// sockets are the sockets of an app.
+func (p *planner) sockets(s section) []string {
+	if s.table.shape != isTable {
+		return nil // refused by the checker
+	}
+	items := s.texts("socket")
+	refused := s.table.field("socket") != nil && s.written("socket") == nil
+	if len(items) == 0 && !refused && s.table.field("command") == nil {
+		s.wrong("socket", fault{"is missing", `write socket = "unix:/run/shop/web.sock"`})
+	}
+	var sockets []string
+	lines := map[string]int{}
+	for _, item := range items {
+		socket, f := parseSocket(item.text)
+		if first, twice := lines[socket]; f.none() && twice {
+			f = fault{strconv.Quote(item.text) + " is there already, on " + lineName(first), "leave one of them out"}
+		}
+		if !f.none() {
+			s.wrongItem("socket", item, f)
+			continue
+		}
+		lines[socket] = item.line
+		sockets = append(sockets, socket)
+	}
+	return sockets
+}
+
+// unusedApps looks at the apps that no route leads to. They are no part of the
+// plan: a core reaches no socket that it has no use for.
+func (p *planner) unusedApps() {
+	declared := p.root.below("app").table
+	if declared == nil || declared.shape != isTable {
+		return
+	}
+	for _, name := range declared.names {
+		if _, used := p.appIndex[name]; used || declared.fields[name].shape != isTable {
+			continue
+		}
+		app := p.declaredApp(name) // for its mistakes
+		p.notice(Place{p.file, app.Where.Line, app.Where.Key}, fault{"is used by no site", "name it in a site or route, or leave it out"})
+	}
+}

@@ -1,0 +1,160 @@
+// Package conf turns the text of a configuration into a [Plan], what will run.
+//
+//	text -> tree -> checked tree -> Plan
+//	    grow    check          resolve
+//
+// A tree is TOML with lines, whatever its keys mean (tree.go). The check
+// compares it with the table of keys: unknown ones, types, bounds, parts that
+// are not built (keys.go, check.go). The planner resolves what is left: names
+// to indexes, accounts to numbers, defaults to values (planner.go and the files
+// that are named after the tables). All three go on after a mistake, so that an
+// operator sees every mistake at once. What does not stand in the file is an
+// argument, [Surroundings].
+//
+// What is not here: whether a socket can be reached, an address bound or a key
+// parsed. Those are facts of a moment, and belong to those who act on them.
+//
+// # Keys
+//
+// Times are Go's durations with the units ms, s, m and h, in texts: "1m30s".
+// Sizes are whole numbers of bytes, or texts with KiB, MiB or GiB. 0, in a text
+// or not, switches a limit off. "texts" is a list of texts, or one without
+// brackets. Paths are relative to the file, those of sockets absolute.
+//
+// A key that is "not yet" belongs to a part that is not built. "accepted" and
+// "noticed" values are taken, the latter with a line at each start, because the
+// default asks for the same; others are refused, because something else than
+// what they ask for would happen. off is false, 0 or "0s".
+//
+//	KEY                             TAKES     DEFAULT     STATE
+//	user                            text      -           built
+//	keeper_user                     text      -           built
+//	registrar_user                  text      -           not yet: noticed
+//	workers                         number    0           built
+//	sandbox                         choice    full        built
+//	state                           text      -           not yet: noticed
+//	volatile_state                  flag      false       not yet: off accepted, else refused
+//	control                         text      -           built
+//	trusted_proxies                 texts     -           built
+//	drain                           table     -           built
+//	drain.requests                  duration  30s         built
+//	drain.upgrades                  duration  1h          not yet: noticed
+//
+//	listen                          table     -           built
+//	listen.http                     texts     :80         built
+//	listen.https                    texts     :443        built
+//	listen.h3                       flag      true        not yet: off accepted, else noticed
+//	listen.advertise_port           number    -           built
+//	listen.proxy_protocol           flag      false       not yet: off accepted, else refused
+//
+//	log                             table     -           built
+//	log.access                      flag      true        built
+//	log.level                       choice    info        built
+//
+//	limits                          table     -           built
+//	limits.head                     size      32KiB       built
+//	limits.fields                   number    100         built
+//	limits.line                     size      8190        built
+//	limits.head_time                duration  30s         built
+//	limits.body_idle                duration  30s         built
+//	limits.body_rate                size      512         not yet: off accepted, else noticed
+//	limits.write_idle               duration  60s         built
+//	limits.keepalive_idle           duration  75s         built
+//	limits.requests_per_connection  number    0           built
+//	limits.connections_per_address  number    0           not yet: off accepted, else refused
+//	limits.rate                     number    0           not yet: off accepted, else refused
+//
+//	spool                           table     -           not yet: noticed
+//	spool.memory                    size      256MiB      part of the table above
+//	spool.folder                    text      -           part of the table above
+//	spool.disk                      size      4GiB        part of the table above
+//	spool.per_app                   share     50%         part of the table above
+//
+//	tls                             table     -           built
+//	tls.email                       text      -           not yet: refused
+//	tls.ca                          text      -           not yet: refused
+//	tls.ca_root                     text      -           not yet: refused
+//	tls.min                         choice    1.2         built
+//
+//	site                            tables    -           built
+//	site.host                       texts     -           built
+//	site.tls                        tls       -           built
+//	site.tls.cert                   text      -           built
+//	site.tls.key                    text      -           built
+//	site.redirect                   flag      true        built
+//	site.app                        text      -           built
+//	site.route                      tables    -           built
+//	site.route.path                 text      -           built
+//	site.route.app                  text      -           built
+//	site.route.prefix               text      -           not yet: refused
+//	site.route.buffer               flag      true        not yet: off accepted, else refused
+//	site.route.files                text      -           not yet: refused
+//
+//	app                             named     -           built
+//	app.*                           table     -           built
+//	app.*.socket                    texts     -           built
+//	app.*.max_inflight              number    -           not yet: off accepted, else refused
+//	app.*.queue                     table     -           not yet: off accepted, else noticed
+//	app.*.queue.len                 number    100         part of the table above
+//	app.*.queue.time                duration  30s         part of the table above
+//	app.*.hold                      duration  15s         not yet: off accepted, else noticed
+//	app.*.retries                   number    1           built
+//	app.*.timeout                   table     -           built
+//	app.*.timeout.connect           duration  1s          built
+//	app.*.timeout.first_byte        duration  60s         built
+//	app.*.timeout.idle              duration  60s         built
+//	app.*.keepalive                 number    0           not yet: off accepted, else refused
+//	app.*.buffer                    flag      true        not yet: off accepted, else noticed
+//	app.*.max_body                  size      64MiB       built
+//	app.*.expect_user               text      -           not yet: refused
+//	app.*.deny_root_app             flag      false       not yet: off noticed, else refused
+//	app.*.health                    table     -           not yet: refused
+//	app.*.health.path               text      /up         part of the table above
+//	app.*.health.every              duration  10s         part of the table above
+//	app.*.command                   texts     -           not yet: refused
+//	app.*.dir                       text      -           not yet: refused
+//	app.*.user                      text      -           not yet: refused
+//
+// Where the default is "-":
+//
+//   - user, keeper_user: "name", "1000", either with ":group". Without them the
+//     accounts sallyport and sallyport-keeper, without those the ids 60578 and
+//     60579, unless somebody has them. Without root there is one user, the starter.
+//   - control: HASH.sock in the first of $RUNTIME_DIRECTORY, /run/sallyport for
+//     root, $XDG_RUNTIME_DIR/sallyport; HASH is 16 hexadecimal digits of the
+//     SHA-256 of the absolute path of the file.
+//   - state: $STATE_DIRECTORY, /var/lib/sallyport for root, $XDG_STATE_HOME/sallyport,
+//     ~/.local/state/sallyport.
+//   - trusted_proxies: nobody. Addresses, networks, or "unix:" for whoever
+//     connects to a unix listener.
+//   - listen.advertise_port: the port of the first https address; 443 where that is no port.
+//   - limits.body_rate, once it is built, is bytes in a second, after the first minute.
+//   - site.host and app.*.socket have to be there, and so has site.app unless
+//     there are routes. site.app is the name of an app, or "unix:/path".
+//   - site.tls: a table of cert and key, or "off"; "off" where https = [].
+//     Otherwise "acme" or "internal", which are not built yet, and refused.
+//   - site.route.path: "/live/*" is /live and all below it, "/live" itself alone.
+//
+// And where the default depends: workers = 0 is 1; https is not bound while no
+// site has tls; limits.line is at most limits.head; site.redirect is true only
+// where the site has tls and there is an http address.
+//
+// # Decisions
+//
+// 2026-11-25. Only go-toml's expression parser is used, package unstable. The
+// decoder stops at the first mistake and forgets the lines of values. Duplicate
+// keys and tables are found by the tree.
+//
+// 2026-11-25. Defaults stand in the table of keys as text and are read by the
+// functions that read the file, so that a default can be written into the file
+// as it stands in the documentation.
+//
+// 2026-11-25. limits.head, limits.fields and limits.line cannot be switched off:
+// without a bound on a head, one client has as much memory as it likes.
+//
+// 2026-11-25. What a core is given names no folder of the configuration: in
+// Core, Place.File is the last element of the path.
+//
+// 2026-11-25. An app that no site leads to is no part of the plan, only a
+// notice: the sandbox of a core lets it reach the sockets of the plan and no others.
+package conf

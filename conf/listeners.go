@@ -1,0 +1,87 @@
+package conf
+
+import "strconv"
+
+// listeners are [listen]. Nothing is bound for https while no site has tls: an
+// address where every handshake fails is of no use to anyone.
+func (p *planner) listeners() {
+	s := p.root.below("listen")
+	p.listen(s, "http", false)
+	switch {
+	case p.secureSites > 0:
+		p.listen(s, "https", true)
+	case len(p.plan.Core.Sites) > 0 && s.written("https") != nil && !p.noHTTPS():
+		s.wrong("https", fault{"has no use: no site has tls", "write https = []"})
+	}
+	if len(s.texts("http")) == 0 && p.noHTTPS() {
+		s.wrong("http", fault{"is [], and so is https: nothing listens", `write http = [":80"]`})
+	}
+	for _, l := range p.plan.Listeners {
+		l.Where = inCore(l.Where)
+		p.plan.Core.Listeners = append(p.plan.Core.Listeners, l)
+	}
+	p.plan.Core.AdvertisePort = p.advertisePort(s)
+}
+
+// listen adds the listeners of a key.
+func (p *planner) listen(s section, key string, secure bool) {
+	for _, item := range s.texts(key) {
+		address, f := parseListen(item.text)
+		if port, ok := listenPort(address); f.none() && (!ok || port != 0) {
+			f = p.twice(address)
+		}
+		if !f.none() {
+			s.wrongItem(key, item, f)
+			continue
+		}
+		where := s.place(key)
+		where.Line = max(where.Line, item.line)
+		gift := key + strconv.Itoa(p.count(secure))
+		p.plan.Listeners = append(p.plan.Listeners, Listener{Gift: gift, Address: address, Secure: secure, Where: where})
+	}
+}
+
+// count is how many listeners there are of a kind.
+func (p *planner) count(secure bool) int {
+	n := 0
+	for _, l := range p.plan.Listeners {
+		if l.Secure == secure {
+			n++
+		}
+	}
+	return n
+}
+
+// twice is the fault of an address that another listener has.
+func (p *planner) twice(address string) fault {
+	for _, l := range p.plan.Listeners {
+		if l.Address == address {
+			return fault{strconv.Quote(address) + " is there already, on " + lineName(l.Where.Line), "leave one of them out"}
+		}
+	}
+	return fault{}
+}
+
+// noHTTPS reports whether the file says https = [].
+func (p *planner) noHTTPS() bool {
+	v := p.root.below("listen").written("https")
+	return v != nil && v.shape == isList && len(v.list) == 0
+}
+
+// advertisePort is listen.advertise_port, or else the port of the first https
+// listener; 443 where that has none, because something in front of it has.
+func (p *planner) advertisePort(s section) int {
+	for _, l := range p.plan.Listeners {
+		if !l.Secure {
+			continue
+		}
+		if s.written("advertise_port") != nil {
+			return int(s.number("advertise_port"))
+		}
+		if port, ok := listenPort(l.Address); ok {
+			return port
+		}
+		return 443
+	}
+	return 0
+}

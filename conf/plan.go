@@ -1,0 +1,130 @@
+package conf
+
+import (
+	"net/netip"
+	"time"
+)
+
+// A Plan is what will run: the File with every default resolved and every name
+// turned into a number, so that nobody behind boot has to decide anything.
+// Each process gets only its own part, as JSON in sealed memory.
+type Plan struct {
+	File      string     // absolute path of the configuration; "" for serve
+	Control   string     // path of the control socket
+	State     string     // the keeper's folder
+	Sandbox   string     // "full" or "best-effort"
+	Users     Users      // numeric ids of every process of ours
+	Workers   int        // core processes, at least 1
+	Listeners []Listener // what boot binds, in the order in which cores inherit
+	Core      Core       // the part of each core
+	Keeper    Keeper     // the part of the keeper; no Certificates: no keeper is started
+	Notices   []Mistake  // worth one line at every start, fatal to nothing
+}
+
+// Users are the identities that boot gives its processes.
+type Users struct {
+	Core, Keeper ID
+	Switch       bool // boot is uid 0 and changes to them; otherwise both are its own ids
+}
+
+// An ID is a numeric identity. UID is never 0 where Users.Switch is true.
+type ID struct {
+	Name     string // the account, or "" when only the number exists
+	UID, GID int
+}
+
+// A Listener is one address that boot binds and cores accept on.
+type Listener struct {
+	Gift    string // name of its descriptor: "http0", "https0", ...
+	Address string // as written: "127.0.0.1:8080", ":443", "unix:/run/x.sock", "fd:NAME"
+	Secure  bool   // TLS
+	Where   Place  // for the messages of a failed bind
+}
+
+// Core is the part of the plan that a core process is given: no path of a key, a
+// certificate or a configuration file is in it; File of a Place is a last element.
+type Core struct {
+	Listeners     []Listener
+	Sites         []Site
+	Apps          []App  // those that a site leads to
+	Certificates  int    // how many the keeper holds; handles are 0 to Certificates-1
+	MinTLS        uint16 // lowest TLS version, as crypto/tls numbers them
+	AdvertisePort int    // what redirects say; 0 without an https listener, or for port 0 until boot has bound it
+	Trusted       []netip.Prefix
+	TrustUnix     bool // "unix:" in trusted_proxies: peers of unix listeners are proxies of ours
+	Limits        Limits
+	DrainRequests time.Duration
+	Log           Log
+}
+
+// A Site is a set of hosts that are served alike.
+type Site struct {
+	Hosts       []string // lower case, without port, as in an authority: "[::1]"; "*.example.com" and "*" are patterns
+	Certificate int      // the keeper's handle; -1: none, the site is plain HTTP
+	Redirect    bool     // requests without TLS are answered 308 to https
+	Routes      []Route  // in file order; the last resort is "/*"
+}
+
+// A Route sends the paths of a site to an app.
+type Route struct {
+	Path string // "/live/*" matches /live and everything below it; without "*" the path itself
+	App  int    // index in Core.Apps
+}
+
+// An App is a set of equal sockets that answer for a route.
+type App struct {
+	Name      string
+	Sockets   []string // absolute paths
+	Retries   int
+	Connect   time.Duration
+	FirstByte time.Duration // from the last byte of the request to the first of the reply
+	Idle      time.Duration // between two reads or writes
+	MaxBody   int64         // bytes of a request body; 0: no limit
+	Where     Place
+}
+
+// Limits bound what one client may take. A zero count or duration switches that limit off.
+type Limits struct {
+	HeadBytes             int           // request line and fields together
+	Fields                int           // fields of one head
+	LineBytes             int           // request line, or one field
+	HeadTime              time.Duration // from the first to the last byte of a head; also the TLS handshake
+	BodyIdle              time.Duration // between two reads of a body
+	WriteIdle             time.Duration // without progress of a write
+	KeepaliveIdle         time.Duration // between two requests
+	RequestsPerConnection int
+}
+
+// Log says what is logged.
+type Log struct {
+	Access bool
+	Level  string // "debug", "info", "warn" or "error"
+}
+
+// Keeper is the part of the plan that the keeper is given. The files are not
+// named but given: descriptors "cert0", "key0", "cert1", ...
+type Keeper struct {
+	Certificates []Certificate
+}
+
+// A Certificate is a pair of files that boot opens and the keeper alone reads.
+// Its index in Keeper.Certificates is its handle.
+type Certificate struct {
+	Hosts     []string // of the sites that use it, for messages
+	Cert, Key string   // absolute paths, for boot and for messages
+	Where     Place
+}
+
+// A Place is where something is written in the configuration.
+type Place struct {
+	File string
+	Line int    // from 1; 0: not written
+	Key  string // dotted: "app.shop.socket"
+}
+
+// A Mistake is something in the configuration that cannot be meant.
+type Mistake struct {
+	Place
+	What string // lower case, no full stop: "is relative"
+	Hint string // the fix: "write unix:/run/shop/web.sock"; "" when What says it
+}

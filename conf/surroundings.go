@@ -1,0 +1,43 @@
+package conf
+
+import (
+	"fmt"
+	"os"
+)
+
+// Surroundings are the facts outside the file on which a plan depends. They are
+// an argument, so that the same file and the same surroundings are the same plan.
+type Surroundings struct {
+	UID, GID int                 // of whoever starts sallyport; UID 0 means that identities are switched
+	Folder   string              // absolute; where a relative name of the file begins
+	Env      func(string) string // looks up one variable, "" when it is not set; nil: none is set
+	Accounts Accounts            // of this machine
+}
+
+// Here is the surroundings of this process. It fails when the accounts or the
+// current folder cannot be read.
+func Here() (Surroundings, error) {
+	folder, err := os.Getwd()
+	if err != nil {
+		return Surroundings{}, fmt.Errorf("conf: find the current folder: %w", err)
+	}
+	accounts, err := ReadAccounts("/")
+	if err != nil {
+		return Surroundings{}, err
+	}
+	return Surroundings{
+		UID:      os.Getuid(),
+		GID:      os.Getgid(),
+		Folder:   folder,
+		Env:      os.Getenv,
+		Accounts: accounts,
+	}, nil
+}
+
+// env looks up one variable.
+func (at Surroundings) env(name string) string {
+	if at.Env == nil {
+		return ""
+	}
+	return at.Env(name)
+}

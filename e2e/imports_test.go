@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "sallyport/"
+
+// arrows lists who may import what of ours: section 3 of the design, which
+// gives the reasons. A new arrow is a change there and here.
+func arrows() map[string][]string {
+	const jail = "cmd/internal/jail"
+	return map[string][]string{
+		"cmd/sallyport":           {jail, "conf", "sockets"},
+		"cmd/sallyport-keeper":    {jail, "conf", "sockets", "tlsload/keeper"},
+		"cmd/sallyport-registrar": {jail, "conf", "sockets", "tlsload/registrar"},
+		"cmd/sallyport-core": {
+			jail, "conf", "sockets", "sockets/loop", "tlsload", "upstream",
+			"proxy", "proxy/message", "proxy/h1", "proxy/h2", "proxy/h3",
+		},
+		jail:                {"conf", "sockets"},
+		"proxy":             {"conf", "upstream", "proxy/message"},
+		"upstream":          {"conf", "sockets", "sockets/loop", "proxy/h1", "proxy/message"},
+		"proxy/h1":          {"conf", "sockets/loop", "proxy/message"},
+		"proxy/h2":          {"conf", "sockets/loop", "proxy/message"},
+		"proxy/h3":          {"conf", "sockets/loop", "proxy/message"},
+		"tlsload":           {"conf", "sockets", "tlsload/keywire"},
+		"tlsload/keeper":    {"conf", "sockets", "tlsload/keywire"},
+		"tlsload/registrar": {"conf", "sockets", "tlsload/keywire"},
+		"sockets":           {"conf"},
+		"conf":              nil,
+		"proxy/message":     nil,
+		"tlsload/keywire":   nil,
+		"sockets/loop":      nil,
+		"e2e":               nil,
+		"e2e/demo":          {"e2e"}, // for its throw-away CA
+	}
+}
+
+// confined lists modules of others that only these packages of ours may import.
+func confined() map[string][]string {
+	return map[string][]string{
+		"github.com/caddyserver/certmagic": {"tlsload/keeper", "tlsload/registrar"},
+		"github.com/quic-go/quic-go":       {"proxy/h3"},
+		"github.com/rs/zerolog": {
+			"cmd/sallyport-core", "cmd/sallyport-keeper", "cmd/sallyport-registrar",
+			"proxy", "upstream", "tlsload", "tlsload/keeper", "tlsload/registrar",
+		},
+		"net/http": {"e2e/demo"}, // no request is forwarded by it
+	}
+}
+
+// strays returns the imports that neither list allows, as "from -> to".
+func strays(imports map[string][]string) []string {
+	allowed, confined := arrows(), confined()
+	var found []string
+	for from, list := range imports {
+		for _, to := range list {
+			inner, ours := strings.CutPrefix(to, module)
+			stray := ours && !slices.Contains(allowed[from], inner)
+			for theirs, users := range confined {
+				if to == theirs || strings.HasPrefix(to, theirs+"/") {
+					stray = stray || !slices.Contains(users, from)
+				}
+			}
+			if stray {
+				found = append(found, from+" -> "+strings.TrimPrefix(to, module))
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+func TestArrows(t *testing.T) {
+	imports := map[string][]string{}
+	for _, line := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		words := strings.Fields(line)
+		imports[strings.TrimPrefix(words[0], module)] = words[1:]
+	}
+	for from := range imports {
+		if _, known := arrows()[from]; !known {
+			t.Errorf("package %s is not in the design", from)
+		}
+	}
+	for _, stray := range strays(imports) {
+		t.Errorf("%s is an import that the design does not have", stray)
+	}
+}
+
+// TestArrowsCanFail shows that the test above would find what it looks for.
+func TestArrowsCanFail(t *testing.T) {
+	fine := map[string][]string{"proxy": {"sallyport/upstream", "time", "github.com/rs/zerolog"}}
+	if found := strays(fine); found != nil {
+		t.Errorf("refused: %v", found)
+	}
+	for _, one := range []struct{ from, to string }{
+		{"conf", "sallyport/sockets"},
+		{"cmd/sallyport", "sallyport/tlsload"},
+		{"sockets", "sallyport/cmd/internal/jail"},
+		{"upstream", "net/http/httputil"},
+		{"cmd/sallyport", "github.com/rs/zerolog"},
+		{"cmd/sallyport-core", "github.com/caddyserver/certmagic"},
+		{"a/new/package", "sallyport/conf"},
+	} {
+		imports := maps.Clone(fine)
+		imports[one.from] = append(slices.Clone(imports[one.from]), one.to)
+		want := []string{one.from + " -> " + strings.TrimPrefix(one.to, module)}
+		if found := strays(imports); !slices.Equal(found, want) {
+			t.Errorf("with %v: %v", want, found)
+		}
+	}
+}
+
+// TestRootBinary compares what the one binary that ever runs as root links
+// with a list that a person wrote: initialisers run before main, with all the
+// privilege there is.
+func TestRootBinary(t *testing.T) {
+	golden, err := os.ReadFile("testdata/root_binary.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for line := range strings.Lines(string(golden)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			want = append(want, line)
+		}
+	}
+	got := goList(t, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", "./cmd/sallyport")
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("the root binary links\n%s\nbut testdata/root_binary.txt says\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	for _, dep := range goList(t, "-deps", "./cmd/sallyport") {
+		if dep == "net/http" || dep == "crypto/tls" {
+			t.Errorf("the root binary links %s", dep)
+		}
+	}
+}
+
+// goList runs go list at the top of the module, for the builds that are
+// released, and returns its lines.
+func goList(t *testing.T, args ...string) []string {
+	t.Helper()
+	list := exec.Command("go", append([]string{"list"}, args...)...)
+	list.Dir = ".."
+	list.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := list.Output()
+	if err != nil {
+		if exit, is := err.(*exec.ExitError); is {
+			err = fmt.Errorf("%w\n%s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	return strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' })
+}

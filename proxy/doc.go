@@ -1,0 +1,28 @@
+// Package proxy is the forwarder: what becomes of a request between the engine
+// that read it and the app that answers it.
+//
+// # The life of a request
+//
+//  1. An engine (h1) has read a head, checked it by the rules of package message,
+//     and calls Forwarder.Serve with an Exchange.
+//  2. sites.go finds the site by authority and the route by path. No site: 421. A
+//     site that wants TLS: 308 to it.
+//  3. The body is refused, 413, when it is announced longer than the app's max_body,
+//     and cut when it grows longer.
+//  4. rewrite.go takes out the fields that only a proxy may set and sets them.
+//  5. upstream leases a slot on the least busy member, connects, sends, and waits
+//     for the reply; a failure is answered 502, 503 or 504 and logged with its errno.
+//  6. The reply goes to the client as it comes; 101 becomes a tunnel (tunnel.go).
+//  7. The lease is released, one line is logged (accesslog.go), and the counters are
+//     raised (meter.go).
+//
+// # Words
+//
+// app: what answers requests. member: one of its sockets. site: hosts that are
+// served alike. route: the paths of a site that go to an app. exchange: one request
+// and its answer. passage: an exchange on its way through the forwarder. stream: the
+// engine's half of an exchange. lease: the right to run one request on one member.
+// gift: a descriptor handed to a child under a name. link: a socket pair between two
+// processes of ours. plan: the configuration with nothing left open. boot, warden,
+// keeper, core: our processes.
+package proxy

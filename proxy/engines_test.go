@@ -1,0 +1,404 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"sallyport/conf"
+	"sallyport/proxy"
+	"sallyport/proxy/h1"
+	"sallyport/proxy/message"
+)
+
+// A story is what a client and an app say to each other with us between them. It
+// is told over every engine. What is in this file: how. The stories are in the
+// files beside it.
+type story struct {
+	name   string
+	change func(*conf.Core)  // what differs from plainPlan
+	unix   bool              // clients come by a unix socket; such a story is told over plain h1 only
+	spare  bool              // the app has a first member that nobody listens on
+	app    func(*appSide)    // runs once for every connection to the app; nil: the app wants none
+	client func(*clientSide) // runs once
+}
+
+// run tells s over every engine.
+func run(t *testing.T, s story) {
+	t.Helper()
+	t.Run(s.name+"/h1", func(t *testing.T) { tell(t, s, false) })
+	if !s.unix {
+		t.Run(s.name+"/h1+tls", func(t *testing.T) { tell(t, s, true) })
+	}
+}
+
+// patience bounds every wait of a test. It is no limit of anything that is tested.
+const patience = 20 * time.Second
+
+// A world is what one telling needs.
+type world struct {
+	*testing.T
+	plan     *conf.Core
+	engine   *h1.Engine
+	secure   bool
+	front    net.Listener
+	behind   net.Listener
+	app      func(*appSide)
+	accepted atomic.Int64 // connections to the app
+	serving  sync.WaitGroup
+	log      *logLines
+}
+
+func tell(t *testing.T, s story, secure bool) {
+	before := runtime.NumGoroutine()
+	w := &world{T: t, secure: secure, app: s.app, log: new(logLines)}
+	folder := t.TempDir()
+	socket := filepath.Join(folder, "app")
+	w.plan = plainPlan(socket)
+	if s.spare {
+		w.plan.Apps[0].Sockets = []string{filepath.Join(folder, "absent"), socket}
+	}
+	if s.change != nil {
+		s.change(w.plan)
+	}
+	w.behind = w.listen("unix", socket)
+	if w.front = nil; s.unix {
+		w.front = w.listen("unix", filepath.Join(folder, "front"))
+	} else {
+		w.front = w.listen("tcp", "127.0.0.1:0")
+	}
+	buffers := new(h1.Buffers)
+	forwarder := proxy.New(w.plan, buffers, zerolog.New(w.log))
+	w.engine = &h1.Engine{Handler: forwarder, Limits: w.plan.Limits, Buffers: buffers, Refused: forwarder.Refused}
+	w.serving.Add(2)
+	go w.acceptClients()
+	go w.acceptRequests()
+	c := w.dial()
+	s.client(c)
+	c.Close()
+	w.front.Close()
+	w.behind.Close()
+	w.settle(before)
+}
+
+// settle waits until nothing of a telling is left.
+func (w *world) settle(before int) {
+	w.Helper()
+	done := make(chan struct{})
+	go func() { w.serving.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		stacks := make([]byte, 1<<20)
+		w.Fatalf("still serving:\n%s", stacks[:runtime.Stack(stacks, true)])
+	}
+	deadline := time.Now().Add(patience)
+	for runtime.NumGoroutine() > before {
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<20)
+			w.Fatalf("goroutines are left:\n%s", stacks[:runtime.Stack(stacks, true)])
+		}
+		runtime.Gosched()
+	}
+}
+
+func plainPlan(sockets ...string) *conf.Core {
+	return &conf.Core{
+		Sites: []conf.Site{{Hosts: []string{"app.test"}, Certificate: -1, Routes: []conf.Route{{Path: "/*"}}}},
+		Apps: []conf.App{{
+			Name: "app", Sockets: sockets, Retries: 1, Connect: time.Second,
+			FirstByte: patience, Idle: patience, MaxBody: 64 << 20,
+		}},
+		AdvertisePort: 443,
+		Limits: conf.Limits{
+			HeadBytes: 32 << 10, Fields: 100, LineBytes: 8 << 10, HeadTime: patience,
+			BodyIdle: patience, WriteIdle: patience, KeepaliveIdle: patience,
+		},
+		Log: conf.Log{Access: true, Level: "info"},
+	}
+}
+
+func (w *world) listen(network, address string) net.Listener {
+	w.Helper()
+	l, err := net.Listen(network, address)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { l.Close() })
+	return l
+}
+
+func (w *world) acceptClients() {
+	defer w.serving.Done()
+	for {
+		conn, err := w.front.Accept()
+		if err != nil {
+			return
+		}
+		w.serving.Add(1)
+		go w.serve(conn)
+	}
+}
+
+func (w *world) serve(conn net.Conn) {
+	defer w.serving.Done()
+	var peer message.Peer
+	if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		peer.Addr = addr.AddrPort()
+	}
+	if w.secure {
+		session := tls.Server(conn, serverTLS())
+		if err := session.HandshakeContext(context.Background()); err != nil {
+			conn.Close()
+			return
+		}
+		conn = session
+	}
+	w.engine.Serve(conn, peer, w.secure)
+}
+
+func (w *world) acceptRequests() {
+	defer w.serving.Done()
+	for {
+		conn, err := w.behind.Accept()
+		if err != nil {
+			return
+		}
+		w.accepted.Add(1)
+		w.serving.Add(1)
+		go w.answer(conn)
+	}
+}
+
+func (w *world) answer(conn net.Conn) {
+	defer w.serving.Done()
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	if w.app == nil {
+		b, _ := io.ReadAll(conn)
+		w.Errorf("the app was asked: %.200q", b)
+		return
+	}
+	w.app(&appSide{side{w, conn, bufio.NewReader(conn)}})
+}
+
+var throwAway = sync.OnceValue(func() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"app.test"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+})
+
+func serverTLS() *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{throwAway()}, MinVersion: tls.VersionTLS12}
+}
+
+// dial is a new client.
+func (w *world) dial() *clientSide {
+	w.Helper()
+	conn, err := net.Dial(w.front.Addr().Network(), w.front.Addr().String())
+	if err == nil && w.secure {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: "app.test"})
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return &clientSide{side{w, conn, bufio.NewReader(conn)}}
+}
+
+// A side is one end of a story.
+type side struct {
+	*world
+	net.Conn
+	r *bufio.Reader
+}
+
+// fail ends the side that it is called on.
+func (s *side) fail(format string, args ...any) {
+	s.Helper()
+	s.Errorf(format, args...)
+	s.Conn.Close()
+	runtime.Goexit()
+}
+
+func (s *side) say(parts ...string) {
+	s.Helper()
+	if _, err := io.WriteString(s.Conn, strings.Join(parts, "")); err != nil {
+		s.fail("%T: say %.60q: %v", s.Conn, parts, err)
+	}
+}
+
+// head reads as far as an empty line.
+func (s *side) head() string {
+	s.Helper()
+	var b strings.Builder
+	for !strings.HasSuffix(b.String(), "\r\n\r\n") {
+		line, err := s.r.ReadString('\n')
+		b.WriteString(line)
+		if err != nil {
+			s.fail("head: %v after %q", err, b.String())
+		}
+	}
+	return b.String()
+}
+
+// hear reads as much as text has, and wants it to be text.
+func (s *side) hear(text string) {
+	s.Helper()
+	b := make([]byte, len(text))
+	if n, err := io.ReadFull(s.r, b); err != nil || string(b) != text {
+		s.fail("heard %.200q (%v), want %.200q", b[:n], err, text)
+	}
+}
+
+// rest reads as far as the end, and wants an orderly one.
+func (s *side) rest() string {
+	s.Helper()
+	b, err := io.ReadAll(s.r)
+	if err != nil {
+		s.fail("rest: %v after %.200q", err, b)
+	}
+	return string(b)
+}
+
+// ended wants the connection to be over without a further byte.
+func (s *side) ended() {
+	s.Helper()
+	if rest := s.rest(); rest != "" {
+		s.fail("the connection goes on with %.200q", rest)
+	}
+}
+
+// An appSide is one connection to the scripted app.
+type appSide struct{ side }
+
+// request reads a whole request: its head as it came, and its body.
+func (a *appSide) request() (head, body string, req *http.Request) {
+	a.Helper()
+	head = a.head()
+	req, err := http.ReadRequest(bufio.NewReader(io.MultiReader(strings.NewReader(head), a.r)))
+	if err != nil {
+		a.fail("request: %v in %q", err, head)
+	}
+	b, err := io.ReadAll(req.Body)
+	if err != nil {
+		a.fail("request body: %v after %d bytes", err, len(b))
+	}
+	return head, string(b), req
+}
+
+// A clientSide is one connection of the scripted client.
+type clientSide struct{ side }
+
+// reply reads a whole reply to method, whose body is complete.
+func (c *clientSide) reply(method string) (*http.Response, string) {
+	c.Helper()
+	resp, body, err := c.tryReply(method)
+	if err != nil {
+		c.fail("reply: %v after %.200q", err, body)
+	}
+	return resp, body
+}
+
+func (c *clientSide) tryReply(method string) (*http.Response, string, error) {
+	resp, err := http.ReadResponse(c.r, &http.Request{Method: method})
+	if err != nil {
+		return nil, "", err
+	}
+	body, err := io.ReadAll(resp.Body)
+	return resp, string(body), err
+}
+
+// want reads a reply and compares status and body.
+func (c *clientSide) want(method string, status int, body string) *http.Response {
+	c.Helper()
+	resp, got := c.reply(method)
+	if resp.StatusCode != status || got != body {
+		c.fail("got %d %.200q (%d bytes), want %d %.200q (%d bytes)", resp.StatusCode, got, len(got), status, body, len(body))
+	}
+	return resp
+}
+
+// broken wants a reply that cannot be taken for a whole one.
+func (c *clientSide) broken(method string) {
+	c.Helper()
+	resp, body, err := c.tryReply(method)
+	if err == nil {
+		c.fail("a reply that was cut looks whole: %v %.200q", resp, body)
+	}
+}
+
+// get is a request without a body, and with more fields.
+func get(fields ...string) string { return request("GET / HTTP/1.1", fields...) }
+
+func request(line string, fields ...string) string {
+	return line + "\r\nHost: app.test\r\n" + strings.Join(append(fields, "\r\n"), "\r\n")[len(strings.Join(fields, "\r\n"))*0:]
+}
+
+// logLines are the lines of a log, for whoever waits for one.
+type logLines struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+}
+
+func (l *logLines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.Write(line)
+}
+
+func (l *logLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.String()
+}
+
+// logged waits for a line that has all the parts.
+func (w *world) logged(parts ...string) {
+	w.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtime.Gosched() {
+	lines:
+		for line := range strings.Lines(w.log.String()) {
+			for _, part := range parts {
+				if !strings.Contains(line, part) {
+					continue lines
+				}
+			}
+			return
+		}
+	}
+	w.Errorf("no line of the log has %q:\n%s", parts, w.log)
+}
+
+var errClosedAgain = errors.Join(net.ErrClosed) // what a second Close says
+
+var _ = netip.Addr{}
+var _ = errClosedAgain

@@ -1,0 +1,230 @@
+package proxy
+
+import (
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"sallyport/conf"
+	"sallyport/proxy/h1"
+	"sallyport/proxy/message"
+	"sallyport/upstream"
+)
+
+// A Forwarder is the message.Handler of a core: it takes exchanges to apps.
+type Forwarder struct {
+	Meter Meter
+
+	sites    *sites
+	rewriter rewriter
+	port     int // for redirects
+	log      zerolog.Logger
+	access   bool
+	passages sync.Pool // of *passage
+}
+
+// New is the forwarder of a plan.
+func New(plan *conf.Core, buffers *h1.Buffers, log zerolog.Logger) *Forwarder {
+	apps := make([]*upstream.App, len(plan.Apps))
+	for i := range plan.Apps {
+		apps[i] = upstream.New(plan.Apps[i], buffers)
+	}
+	return &Forwarder{
+		sites:    newSites(plan.Sites, apps),
+		rewriter: newRewriter(plan),
+		port:     plan.AdvertisePort,
+		log:      log,
+		access:   plan.Log.Access,
+	}
+}
+
+// A passage is an exchange on its way through the forwarder, and what the log
+// will say of it.
+type passage struct {
+	exchange *message.Exchange
+	app      *upstream.App
+	body     boundedBody // of the request
+
+	socket    string // "" until a member was leased
+	connected time.Time
+	replied   time.Time
+	status    int    // sent to the client
+	sent      int64  // bytes of the reply's body
+	cause     string // why the answer is ours or was cut; "" if it is the app's
+	unclear   int    // fields that were taken out
+
+	id      []byte // X-Request-Id
+	chain   []byte // X-Forwarded-For
+	scratch []byte
+}
+
+// Serve is message.Handler.
+func (f *Forwarder) Serve(ex *message.Exchange) {
+	p, ok := f.passages.Get().(*passage)
+	if !ok {
+		p = new(passage)
+	}
+	*p = passage{exchange: ex, id: p.id[:0], chain: p.chain, scratch: p.scratch}
+	f.pass(p)
+	f.logExchange(p)
+	p.exchange, p.app, p.body = nil, nil, boundedBody{}
+	f.passages.Put(p)
+}
+
+func (f *Forwarder) pass(p *passage) {
+	req := &p.exchange.Request
+	site := f.sites.find(req.Authority)
+	if site == nil {
+		f.answer(p, message.Page{Status: 421, Text: "no site here has this host"}, "no site for host")
+		return
+	}
+	if site.redirect && !req.Secure {
+		f.answer(p, message.Page{Status: 308, Location: f.secureLocation(req)}, "")
+		return
+	}
+	if p.app = site.find(req.Target); p.app == nil {
+		f.answer(p, message.Page{Status: 404, Text: "no route of this site has this path"}, "no route for path")
+		return
+	}
+	if p.app.MaxBody > 0 && req.Length > p.app.MaxBody {
+		f.refuse(p, message.ErrBodyTooLong)
+		return
+	}
+	p.body = boundedBody{stream: p.exchange.Stream, max: p.app.MaxBody}
+	f.rewriter.rewrite(p)
+	f.forward(p)
+}
+
+// forward takes p to its app and the reply back.
+func (f *Forwarder) forward(p *passage) {
+	req := &p.exchange.Request
+	lease, err := p.app.Send(req, &p.body)
+	// Whatever becomes of p, its stream is finished or aborted before the release.
+	defer lease.Release()
+	if err != nil {
+		f.fail(p, err)
+		return
+	}
+	p.socket, p.connected, p.replied = lease.Socket(), lease.Connected, lease.Replied
+	resp, err := f.readReply(p, lease)
+	switch {
+	case err != nil:
+		f.fail(p, err)
+	case resp.Status == 101:
+		f.tunnel(p, lease, resp)
+	default:
+		f.reply(p, lease, resp)
+	}
+}
+
+// interimMax bounds the 1xx heads of one reply: an app that sends more is not
+// going to answer.
+const interimMax = 16
+
+// readReply reads the head that counts, and passes on those before it.
+func (f *Forwarder) readReply(p *passage, lease *upstream.Lease) (*message.Response, error) {
+	for range interimMax {
+		resp, err := lease.ReadReply(&p.exchange.Request)
+		if err != nil || !resp.Interim() {
+			return resp, err
+		}
+		if err := p.exchange.Stream.Reply(resp); err != nil {
+			return nil, err
+		}
+	}
+	return nil, message.ErrInterimTooMany
+}
+
+// reply hands the reply of an app to the client, as it comes.
+func (f *Forwarder) reply(p *passage, lease *upstream.Lease, resp *message.Response) {
+	stream := p.exchange.Stream
+	resp.Fields.Remove(message.SetOf(message.XRequestID))
+	resp.Fields.Add("X-Request-Id", p.id)
+	p.status = resp.Status
+	err := stream.Reply(resp)
+	if err == nil {
+		p.sent, err = stream.ReadFrom(lease)
+	}
+	if err == nil {
+		err = stream.Finish(lease.Trailer())
+	}
+	if err != nil {
+		f.cut(p, err)
+	}
+}
+
+// fail answers a request that no app answered.
+func (f *Forwarder) fail(p *passage, err error) {
+	var fault *upstream.Error
+	var refusal *message.Refusal
+	switch {
+	case errors.As(err, &fault):
+		p.socket, p.connected, p.replied = fault.Socket, p.exchange.Begun, p.exchange.Begun
+		f.logFault(p, fault)
+		f.answer(p, message.Page{Status: fault.Status()}, causeOf(err))
+	case errors.As(err, &refusal):
+		f.refuse(p, refusal)
+	default:
+		f.cut(p, err)
+	}
+}
+
+// cut ends an exchange whose answer has begun, or whose client has left.
+func (f *Forwarder) cut(p *passage, err error) {
+	var fault *upstream.Error
+	if errors.As(err, &fault) {
+		f.logFault(p, fault)
+	}
+	p.cause = causeOf(err)
+	p.exchange.Stream.Abort(message.Reason(p.cause))
+}
+
+// refuse answers a request that breaks a rule or a limit.
+func (f *Forwarder) refuse(p *passage, refusal *message.Refusal) {
+	f.answer(p, message.Page{Status: refusal.Status, Text: refusal.Cause}, refusal.Cause)
+}
+
+// answer answers with a page of ours; cause is "" where that is no failure.
+func (f *Forwarder) answer(p *passage, page message.Page, cause string) {
+	p.status, p.cause = page.Status, cause
+	if err := page.Send(p.exchange.Stream); err != nil {
+		f.cut(p, err)
+	}
+}
+
+// secureLocation is where a request should have gone: the same host and target
+// over TLS, at the port that the world sees.
+func (f *Forwarder) secureLocation(req *message.Request) string {
+	host, _, _ := message.SplitPort(req.Host)
+	location := "https://" + string(host)
+	if f.port != 443 {
+		location += ":" + strconv.Itoa(f.port)
+	}
+	if req.Target[0] == '*' {
+		return location
+	}
+	return location + string(req.Target)
+}
+
+// A boundedBody is the body of a request, as far as the app's max_body lets it.
+type boundedBody struct {
+	stream message.Stream
+	max    int64 // 0: no limit
+	taken  int64
+}
+
+// Next is message.Source.
+func (b *boundedBody) Next() ([]byte, error) {
+	piece, err := b.stream.Next()
+	b.taken += int64(len(piece))
+	if b.max > 0 && b.taken > b.max {
+		return nil, message.ErrBodyTooLong
+	}
+	return piece, err
+}
+
+// Ready is message.Source.
+func (b *boundedBody) Ready() bool { return b.stream.Ready() }

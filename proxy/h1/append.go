@@ -1,0 +1,108 @@
+package h1
+
+import (
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"sallyport/proxy/message"
+)
+
+// appendRequest appends the head of a request to an app. One connection carries
+// one request, and says so: an app that kept it open would hold a worker for
+// nothing (2026-11-25; keepalive comes with connection reuse in package upstream).
+func appendRequest(b []byte, req *message.Request) []byte {
+	b = append(b, req.Method...)
+	b = append(b, ' ')
+	b = append(b, req.Target...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, req.Host...)
+	b = append(b, "\r\n"...)
+	b = appendFields(b, &req.Fields)
+	switch {
+	case req.Length < 0:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	case req.Length > 0 || mayHaveBody(req.Method):
+		b = appendLength(b, req.Length)
+	}
+	if req.Upgrade != nil {
+		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
+		b = append(b, req.Upgrade...)
+		return append(b, "\r\n\r\n"...)
+	}
+	return append(b, "Connection: close\r\n\r\n"...)
+}
+
+// mayHaveBody reports whether "the method's semantics anticipate enclosed
+// content", so that "a user agent SHOULD send Content-Length" even when there is
+// none (RFC 9110, section 8.6).
+func mayHaveBody(method []byte) bool {
+	switch string(method) {
+	case "POST", "PUT", "PATCH":
+		return true
+	}
+	return false
+}
+
+func appendFields(b []byte, f *message.Fields) []byte {
+	for i := range f.Len() {
+		_, key, value := f.Line(i)
+		b = append(b, key...)
+		b = append(b, ": "...)
+		b = append(b, value...)
+		b = append(b, "\r\n"...)
+	}
+	return b
+}
+
+func appendLength(b []byte, length int64) []byte {
+	b = append(b, "Content-Length: "...)
+	b = strconv.AppendInt(b, length, 10)
+	return append(b, "\r\n"...)
+}
+
+// appendStatusLine appends a status line. The reason is ours: "The reason-phrase
+// [...] A client SHOULD ignore" it (RFC 9112, section 4), and an app's own may hold
+// anything.
+func appendStatusLine(b []byte, status int) []byte {
+	b = append(b, "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, ' ')
+	b = append(b, message.StatusText(status)...)
+	return append(b, "\r\n"...)
+}
+
+// appendChunk appends the head of a chunk; the chunk and a CRLF follow it.
+func appendChunk(b []byte, length int) []byte {
+	b = strconv.AppendUint(b, uint64(length), 16)
+	return append(b, "\r\n"...)
+}
+
+// appendLastChunk ends a chunked body.
+func appendLastChunk(b []byte, trailer *message.Fields) []byte {
+	b = append(b, "0\r\n"...)
+	if trailer != nil {
+		b = appendFields(b, trailer)
+	}
+	return append(b, "\r\n"...)
+}
+
+// A clock is the Date field of now, formatted once a second.
+type clock struct{ line atomic.Pointer[dateLine] }
+
+type dateLine struct {
+	second int64
+	text   []byte
+}
+
+// append appends the Date field. "An origin server with a clock MUST generate a
+// Date header field" RFC 9110, section 6.6.1, and puma and others leave it to us.
+func (c *clock) append(b []byte, now time.Time) []byte {
+	line := c.line.Load()
+	if line == nil || line.second != now.Unix() {
+		text := now.UTC().AppendFormat([]byte("Date: "), "Mon, 02 Jan 2006 15:04:05 GMT\r\n")
+		line = &dateLine{now.Unix(), text}
+		c.line.Store(line)
+	}
+	return append(b, line.text...)
+}

@@ -1,0 +1,324 @@
+package h1
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"sallyport/proxy/message"
+)
+
+// A reply is the answer of one exchange, as far as it has come.
+type reply struct {
+	minor    int  // the client's version
+	keep     bool // the connection goes on after this exchange
+	head     bool // the request was HEAD
+	begun    bool // a final head was sent
+	finished bool // all of it was sent
+	tunnel   bool // 101 was sent: bytes now
+	chunked  bool
+	bodiless bool  // whatever is written is not sent
+	left     int64 // of a Content-Length; -1: until close or last chunk
+	out      []byte
+	gone     chan struct{} // made by Gone
+}
+
+// Next is message.Source: the request's body, or the client's bytes after 101.
+func (c *ClientConn) Next() ([]byte, error) {
+	if err := c.sendContinue(); err != nil {
+		return nil, err
+	}
+	piece, err := c.body.Next()
+	if c.body.done() {
+		c.received.Store(true)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.reply.tunnel {
+		err = message.ErrBodyIdle
+	}
+	return piece, err
+}
+
+// Ready is message.Source.
+func (c *ClientConn) Ready() bool { return c.body.Ready() }
+
+// sendContinue sends the 100 that a client waits for before it sends a body. The
+// app never sees the expectation: unicorn and thin answer it wrongly, and others
+// only when the body is read.
+func (c *ClientConn) sendContinue() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.expect {
+		return nil
+	}
+	c.expect = false
+	if c.reply.begun || len(c.in.unused()) > 0 {
+		return nil
+	}
+	_, err := c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+	return err
+}
+
+// Reply is message.Stream.
+func (c *ClientConn) Reply(resp *message.Response) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := &c.reply
+	if resp.Interim() {
+		return c.replyInterim(resp)
+	}
+	r.begun = true
+	if c.expect || !c.received.Load() || c.engine.draining.Load() {
+		// The rest of the body is not wanted any more, and without it there is no
+		// telling where the next request begins.
+		r.keep = false
+	}
+	b := appendStatusLine(c.takeOut(), resp.Status)
+	b = appendFields(b, &resp.Fields)
+	if _, ok := resp.Fields.Value(message.Date); !ok {
+		b = c.engine.date.append(b, time.Now())
+	}
+	if resp.Status == 101 {
+		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
+		b = append(b, c.exchange.Request.Upgrade...)
+		r.out = append(b, "\r\n\r\n"...)
+		r.tunnel, r.left = true, -1
+		c.beginTunnel()
+		return nil
+	}
+	b = c.frame(b, resp)
+	switch {
+	case !r.keep:
+		b = append(b, "Connection: close\r\n"...)
+	case r.minor == 0:
+		b = append(b, "Connection: keep-alive\r\n"...)
+	}
+	r.out = append(b, "\r\n"...)
+	return nil
+}
+
+// beginTunnel makes the client's bytes, from now on, the body. How long it may be
+// silent is for whoever reads it to decide, who sees both ends.
+func (c *ClientConn) beginTunnel() {
+	c.body.settle()
+	c.body.toClose()
+	c.received.Store(false) // so that Finish ends the reading
+	c.in.idle = 0
+	c.in.limit(0)
+}
+
+func (c *ClientConn) replyInterim(resp *message.Response) error {
+	// "A proxy MUST forward 1xx responses unless the proxy itself requested the
+	// generation of the 1xx response" RFC 9110, section 15.2; "a server MUST NOT
+	// send a 1xx response to an HTTP/1.0 client" ibid.
+	if c.reply.minor == 0 || resp.Status <= 101 {
+		return nil
+	}
+	b := appendStatusLine(c.takeOut(), resp.Status)
+	b = appendFields(b, &resp.Fields)
+	c.reply.out = append(b, "\r\n"...)
+	return c.Flush()
+}
+
+// frame decides how the end of the body is told (RFC 9112, section 6.3).
+func (c *ClientConn) frame(b []byte, resp *message.Response) []byte {
+	r := &c.reply
+	r.left = resp.Length
+	switch {
+	case resp.Status == 204:
+		r.bodiless = true
+	case r.head, resp.Status == 304:
+		r.bodiless = true
+		if resp.Length >= 0 {
+			b = appendLength(b, resp.Length)
+		}
+	case resp.Length >= 0:
+		b = appendLength(b, resp.Length)
+	case r.minor == 1:
+		r.chunked = true
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	default:
+		r.keep = false
+	}
+	return b
+}
+
+// Write is message.Stream.
+func (c *ClientConn) Write(p []byte) (int, error) {
+	r := &c.reply
+	switch {
+	case len(p) == 0, r.bodiless:
+		return len(p), nil
+	case r.chunked:
+		r.out = appendChunk(c.takeOut(), len(p))
+	case r.left >= 0:
+		if int64(len(p)) > r.left {
+			return 0, errTooLong
+		}
+		r.left -= int64(len(p))
+	}
+	if err := c.put(p); err != nil {
+		return 0, err
+	}
+	if r.chunked {
+		r.out = append(r.out, "\r\n"...)
+	}
+	return len(p), nil
+}
+
+// errTooLong and errTooShort are faults of the one that answers, not of the client.
+var (
+	errTooLong  = errors.New("h1: body longer than its content-length")
+	errTooShort = errors.New("h1: body shorter than its content-length")
+)
+
+// put appends p to what is buffered if that keeps it small, and else sends both.
+func (c *ClientConn) put(p []byte) error {
+	r := &c.reply
+	if r.out = c.takeOut(); len(r.out)+len(p)+2 <= cap(r.out) {
+		r.out = append(r.out, p...)
+		return nil
+	}
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	_, err := c.write(p)
+	return err
+}
+
+// ReadFrom is message.Stream.
+func (c *ClientConn) ReadFrom(source message.Source) (int64, error) {
+	sent := int64(0)
+	for {
+		if !source.Ready() {
+			if err := c.Flush(); err != nil {
+				return sent, err
+			}
+		}
+		piece, err := source.Next()
+		if err == io.EOF {
+			return sent, nil
+		}
+		if err != nil {
+			return sent, &message.SourceError{Err: err}
+		}
+		n, err := c.Write(piece)
+		sent += int64(n)
+		if err != nil {
+			return sent, err
+		}
+	}
+}
+
+// Flush is message.Stream.
+func (c *ClientConn) Flush() error {
+	r := &c.reply
+	if len(r.out) == 0 {
+		return nil
+	}
+	_, err := c.write(r.out)
+	r.out = r.out[:0]
+	return err
+}
+
+// Finish is message.Stream.
+func (c *ClientConn) Finish(trailer *message.Fields) error {
+	r := &c.reply
+	if !r.bodiless && r.left > 0 {
+		c.Abort("reply too short")
+		return errTooShort
+	}
+	if r.chunked {
+		r.out = appendLastChunk(c.takeOut(), trailer)
+	}
+	err := c.Flush()
+	r.finished = err == nil
+	c.giveOut()
+	if !c.received.Load() {
+		c.in.stop() // whoever still reads the body is in the way
+	}
+	return err
+}
+
+// Abort is message.Stream. The connection is reset when Serve returns.
+func (c *ClientConn) Abort(message.Reason) {
+	c.reply.finished = false
+	c.giveOut()
+	c.leave()
+	c.in.stop()
+}
+
+// Gone is message.Stream. A client that leaves is noticed when a write to it
+// fails (2026-11-25: not while the app is at work; that comes with the loop).
+func (c *ClientConn) Gone() <-chan struct{} {
+	if c.reply.gone == nil {
+		c.reply.gone = make(chan struct{})
+	}
+	return c.reply.gone
+}
+
+func (c *ClientConn) leave() {
+	r := &c.reply
+	if r.gone == nil {
+		return
+	}
+	select {
+	case <-r.gone:
+	default:
+		close(r.gone)
+	}
+}
+
+// takeOut is the buffer of the answer; it is only held while there is one.
+func (c *ClientConn) takeOut() []byte {
+	if c.reply.out == nil {
+		c.reply.out = c.engine.Buffers.takeOut()
+	}
+	return c.reply.out
+}
+
+func (c *ClientConn) giveOut() {
+	c.engine.Buffers.give(c.reply.out)
+	c.reply.out = nil
+}
+
+// write sends all of p. Its limit is on progress: a client that takes a little
+// within each limits.write_idle may take as long as it likes.
+// Under TLS a write that timed out cannot go on, so it is one record at a time.
+func (c *ClientConn) write(p []byte) (int, error) {
+	sent := 0
+	for c.secure && len(p)-sent > recordBytes {
+		n, err := writeAll(c.conn, p[sent:sent+recordBytes], c.engine.Limits.WriteIdle)
+		if sent += n; err != nil {
+			return sent, err
+		}
+	}
+	n, err := writeAll(c.conn, p[sent:], c.engine.Limits.WriteIdle)
+	return sent + n, err
+}
+
+// recordBytes is the longest TLS record (RFC 8446, section 5.1).
+const recordBytes = 16 << 10
+
+var _ message.Stream = (*ClientConn)(nil)
+
+func writeAll(conn deadlineWriter, p []byte, idle time.Duration) (int, error) {
+	sent := 0
+	for {
+		if idle > 0 {
+			if err := conn.SetWriteDeadline(time.Now().Add(idle)); err != nil {
+				return sent, err
+			}
+		}
+		n, err := conn.Write(p[sent:])
+		sent += n
+		if err == nil || n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return sent, err
+		}
+	}
+}
+
+type deadlineWriter interface {
+	io.Writer
+	SetWriteDeadline(time.Time) error
+}

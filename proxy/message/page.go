@@ -1,0 +1,35 @@
+package message
+
+import "strconv"
+
+// A Page is an answer of our own: a status and a line that says why.
+type Page struct {
+	Status   int
+	Text     string // one line; "" for the status alone
+	Location string // of a redirect
+}
+
+// Send sends p as the whole answer of stream.
+func (p *Page) Send(stream Stream) error {
+	body := make([]byte, 0, 128)
+	body = strconv.AppendInt(body, int64(p.Status), 10)
+	body = append(body, ' ')
+	body = append(body, StatusText(p.Status)...)
+	if p.Text != "" {
+		body = append(body, ": "...)
+		body = append(body, p.Text...)
+	}
+	body = append(body, '\n')
+	resp := Response{Status: p.Status, Length: int64(len(body))}
+	resp.Fields.Add("Content-Type", []byte("text/plain; charset=utf-8"))
+	if p.Location != "" {
+		resp.Fields.Add("Location", []byte(p.Location))
+	}
+	if err := stream.Reply(&resp); err != nil {
+		return err
+	}
+	if _, err := stream.Write(body); err != nil {
+		return err
+	}
+	return stream.Finish(nil)
+}

@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"bytes"
+	"sort"
+	"strings"
+
+	"sallyport/conf"
+	"sallyport/proxy/message"
+	"sallyport/upstream"
+)
+
+// sites are the sites by host.
+type sites struct {
+	exact map[string]*site // "example.com"
+	below map[string]*site // ".example.com" for "*.example.com"
+	any   *site            // "*"
+}
+
+type site struct {
+	redirect bool
+	routes   []route // the most particular first
+}
+
+type route struct {
+	prefix string // "/live" for "/live" and for "/live/*"; "" for "/*"
+	below  bool   // everything below prefix too
+	app    *upstream.App
+}
+
+func newSites(plan []conf.Site, apps []*upstream.App) *sites {
+	all := &sites{exact: map[string]*site{}, below: map[string]*site{}}
+	for i := range plan {
+		s := &site{redirect: plan[i].Redirect, routes: newRoutes(plan[i].Routes, apps)}
+		for _, host := range plan[i].Hosts {
+			switch {
+			case host == "*":
+				all.any = s
+			case strings.HasPrefix(host, "*."):
+				all.below[host[1:]] = s
+			default:
+				all.exact[host] = s
+			}
+		}
+	}
+	return all
+}
+
+func newRoutes(plan []conf.Route, apps []*upstream.App) []route {
+	routes := make([]route, 0, len(plan))
+	for _, r := range plan {
+		prefix, below := strings.CutSuffix(r.Path, "/*")
+		routes = append(routes, route{prefix, below, apps[r.App]})
+	}
+	// The longest path wins, then file order; a path itself before what is below it.
+	sort.SliceStable(routes, func(i, j int) bool {
+		if a, b := len(routes[i].prefix), len(routes[j].prefix); a != b {
+			return a > b
+		}
+		return !routes[i].below && routes[j].below
+	})
+	return routes
+}
+
+// find is the site of an authority, nil if there is none. "*.example.com" is one
+// label deep, as in certificates (RFC 6125, section 6.4.3).
+func (all *sites) find(authority []byte) *site {
+	host, _, _ := message.SplitPort(authority)
+	host = bytes.TrimSuffix(host, []byte("."))
+	if s := all.exact[string(host)]; s != nil {
+		return s
+	}
+	if dot := bytes.IndexByte(host, '.'); dot > 0 {
+		if s := all.below[string(host[dot:])]; s != nil {
+			return s
+		}
+	}
+	return all.any
+}
+
+// find is the app of a request target, nil if there is none. Paths are compared
+// as they were sent: what an app makes of "//" or "%2f" is its own affair, and no
+// route is a wall.
+func (s *site) find(target []byte) *upstream.App {
+	path, _, _ := bytes.Cut(target, []byte("?"))
+	for i := range s.routes {
+		if s.routes[i].matches(path) {
+			return s.routes[i].app
+		}
+	}
+	return nil
+}
+
+func (r *route) matches(path []byte) bool {
+	switch {
+	case r.prefix == "" && r.below:
+		return true // "/*", and the "*" of OPTIONS
+	case len(path) < len(r.prefix) || string(path[:len(r.prefix)]) != r.prefix:
+		return false
+	case len(path) == len(r.prefix):
+		return true
+	}
+	return r.below && path[len(r.prefix)] == '/'
+}

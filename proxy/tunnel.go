@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"sallyport/proxy/message"
+	"sallyport/upstream"
+)
+
+// tunnelIdle is how long both ends of a tunnel may be silent. A WebSocket that is
+// in use pings far more often; a client that vanished never will.
+const tunnelIdle = time.Hour
+
+// A tunnel carries bytes both ways after 101. It is over when the app ends it, or
+// when either side breaks; a client that only stopped talking still listens.
+type tunnel struct {
+	stream message.Stream
+	lease  *upstream.Lease
+	moved  atomic.Int64 // unix nanoseconds of the last byte
+}
+
+// tunnel passes on a 101 and then whatever the two ends say to each other.
+func (f *Forwarder) tunnel(p *passage, lease *upstream.Lease, resp *message.Response) {
+	p.status = resp.Status
+	t := &tunnel{stream: p.exchange.Stream, lease: lease}
+	t.touch()
+	lease.SetIdle(tunnelIdle)
+	if err := t.stream.Reply(resp); err != nil {
+		f.cut(p, err)
+		return
+	}
+	toApp := make(chan error, 1)
+	go t.carryToApp(toApp)
+	sent, err := t.carryToClient()
+	lease.Cut()
+	if finishErr := t.stream.Finish(nil); err == nil { // which ends the reads of carryToApp
+		err = finishErr
+	}
+	if appErr := <-toApp; err == nil {
+		err = appErr
+	}
+	p.sent = sent
+	if err != nil {
+		p.cause = causeOf(err)
+	}
+}
+
+func (t *tunnel) touch() { t.moved.Store(time.Now().UnixNano()) }
+
+// carryToClient carries what the app says, until it ends.
+func (t *tunnel) carryToClient() (sent int64, err error) {
+	for {
+		if err := t.stream.Flush(); err != nil {
+			return sent, err
+		}
+		piece, err := t.lease.Next()
+		switch {
+		case err == io.EOF:
+			return sent, nil
+		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, t.moved.Load())) < tunnelIdle:
+			continue // the client was not silent
+		case err != nil:
+			return sent, err
+		}
+		t.touch()
+		n, err := t.stream.Write(piece)
+		sent += int64(n)
+		if err != nil {
+			return sent, err
+		}
+	}
+}
+
+// carryToApp carries what the client says, until it ends or carryToClient has.
+func (t *tunnel) carryToApp(ended chan<- error) {
+	for {
+		piece, err := t.stream.Next()
+		switch {
+		case err == io.EOF:
+			ended <- t.lease.CloseWrite()
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			ended <- nil // by Finish
+			return
+		case err == nil:
+			t.touch()
+			_, err = t.lease.Write(piece)
+		}
+		if err != nil {
+			t.lease.Cut()
+			ended <- err
+			return
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package sockets
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// backlog is how many connections wait for an accept, per listener. The kernel
+// cuts it at net.core.somaxconn, whose default is the same 4096.
+const backlog = 4096
+
+// listenerMode is the mode of a unix listener in the file system.
+const listenerMode = 0o666
+
+// A Listener is a socket that accepts connections.
+type Listener struct {
+	FD      int
+	Address string // where it is bound, port 0 resolved: "[::]:80", "unix:/run/x.sock"
+	Given   bool   // a supervisor made it, and whatever it left in the file system
+}
+
+// Bind makes the listener that the configuration calls text: a descriptor of
+// given if one has that name or that address, else a new socket. A failure
+// names what an operator needs to know as a BindError.
+func Bind(text string, given *Given) (Listener, error) {
+	wanted, err := parseAddress(text)
+	if err != nil {
+		return Listener{}, fmt.Errorf("sockets: bind %s: %w", text, err)
+	}
+	if fd, found := given.take(wanted); found {
+		listener, err := adopt(fd)
+		if err != nil {
+			return Listener{}, fmt.Errorf("sockets: take over %s: descriptor %d: %w", text, fd, err)
+		}
+		return listener, nil
+	}
+	fd, err := bind(wanted)
+	if err != nil {
+		return Listener{}, bindError(wanted, err)
+	}
+	bound, err := boundAddress(fd)
+	if err != nil {
+		unix.Close(fd)
+		return Listener{}, bindError(wanted, err)
+	}
+	return Listener{FD: fd, Address: bound.report()}, nil
+}
+
+// bind makes a listening socket of any kind that is not given.
+func bind(where address) (int, error) {
+	switch {
+	case where.given != "":
+		return -1, errNotGiven
+	case where.path != "":
+		return BindPath(where.path, unix.SOCK_STREAM, listenerMode)
+	case where.dual:
+		fd, err := bindTCP(where)
+		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
+			// IPv6 is not in the kernel, or switched off by net.ipv6.conf.all.disable_ipv6.
+			return bindTCP(address{tcp: netip.AddrPortFrom(netip.IPv4Unspecified(), where.tcp.Port())})
+		}
+		return fd, err
+	default:
+		return bindTCP(where)
+	}
+}
+
+// bindTCP makes a listening TCP socket.
+func bindTCP(where address) (int, error) {
+	if where.tcp.Port() == 0 {
+		reserved, err := bindStream(where)
+		if err != nil {
+			return -1, err
+		}
+		defer unix.Close(reserved) // only once the other has it: nobody comes between
+		chosen, err := boundAddress(reserved)
+		if err != nil {
+			return -1, err
+		}
+		where.tcp = netip.AddrPortFrom(where.tcp.Addr(), chosen.tcp.Port())
+	}
+	fd, err := bindStream(where)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// bindStream makes a TCP socket that is bound and does not listen yet.
+func bindStream(where address) (int, error) {
+	family := unix.AF_INET6
+	if where.tcp.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, err
+	}
+	// Connections of a predecessor in TIME_WAIT must not keep the port from us.
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil && family == unix.AF_INET6 {
+		only := 1
+		if where.dual {
+			only = 0
+		}
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only)
+	}
+	if err == nil {
+		err = unix.Bind(fd, where.sockaddr())
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// Heal lets a listener listen again that no longer does, and reports whether
+// that was necessary: a holder of the descriptor can disconnect it for all by
+// connect(AF_UNSPEC) or shutdown(SHUT_RD). No privilege is needed; the port is
+// still bound.
+func Heal(fd int) (healed bool, err error) {
+	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err != nil {
+		return false, fmt.Errorf("sockets: heal: %w", err)
+	}
+	if listening != 0 {
+		return false, nil
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return false, fmt.Errorf("sockets: heal: listen: %w", err)
+	}
+	return true, nil
+}

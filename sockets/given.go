@@ -1,0 +1,141 @@
+package sockets
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// givenMax bounds what a supervisor may pass; systemd passes a few.
+const givenMax = 1024
+
+// errNotGiven is an "fd:NAME" that no descriptor answers to.
+var errNotGiven = errors.New("no descriptor of that name was passed")
+
+// Given are the descriptors that a supervisor passed, sd_listen_fds(3). The nil
+// Given has none.
+type Given struct {
+	passed []inherited
+}
+
+// An inherited descriptor is one that was open when we began.
+type inherited struct {
+	name  string // from LISTEN_FDNAMES; "unknown" without
+	fd    int
+	where address // zero when it is no socket of ours
+	taken bool
+}
+
+// TakeGiven receives the descriptors that LISTEN_FDS, LISTEN_PID and
+// LISTEN_FDNAMES speak of, if they are meant for this process, and makes them
+// close-on-exec.
+func TakeGiven(env func(string) string) (*Given, error) {
+	names, err := parseGiven(env("LISTEN_PID"), env("LISTEN_FDS"), env("LISTEN_FDNAMES"), os.Getpid())
+	if err != nil {
+		return nil, fmt.Errorf("sockets: LISTEN_FDS: %w", err)
+	}
+	given := new(Given)
+	for i, name := range names {
+		fd := FirstGift + i
+		if err := closeOnExec(fd); err != nil {
+			return nil, fmt.Errorf("sockets: LISTEN_FDS: descriptor %d (%s): %w", fd, name, err)
+		}
+		// What is no socket can still be named, and is refused then: adopt.
+		where, _ := boundAddress(fd)
+		given.passed = append(given.passed, inherited{name: name, fd: fd, where: where})
+	}
+	return given, nil
+}
+
+// parseGiven returns the name of each descriptor passed to process self. There
+// is none when the variables are not set or meant for another process:
+// "sd_listen_fds ... checks whether the $LISTEN_PID environment variable equals
+// the daemon PID. If not, it returns immediately."
+func parseGiven(pid, count, names string, self int) ([]string, error) {
+	if pid == "" || count == "" {
+		return nil, nil
+	}
+	meant, err := strconv.Atoi(pid)
+	if err != nil {
+		return nil, fmt.Errorf("LISTEN_PID %q is no number", pid)
+	}
+	if meant != self {
+		return nil, nil
+	}
+	n, err := strconv.Atoi(count)
+	if err != nil || n < 0 || n > givenMax {
+		return nil, fmt.Errorf("%q is no number from 0 to %d", count, givenMax)
+	}
+	list := make([]string, n)
+	for i := range list {
+		list[i] = "unknown" // as sd_listen_fds_with_names(3) has it
+	}
+	if names != "" {
+		if copy(list, strings.Split(names, ":")) != n || strings.Count(names, ":") != n-1 {
+			return nil, fmt.Errorf("LISTEN_FDNAMES %q does not name %d descriptors", names, n)
+		}
+	}
+	return list, nil
+}
+
+// take returns a descriptor that was passed under the name, or is bound to the
+// address, that is wanted. Each is taken once.
+func (g *Given) take(wanted address) (fd int, found bool) {
+	if g == nil {
+		return -1, false
+	}
+	for i := range g.passed {
+		passed := &g.passed[i]
+		byName := wanted.given != "" && wanted.given == passed.name
+		byAddress := wanted.given == "" && passed.where != address{} && wanted.matches(passed.where)
+		if !passed.taken && (byName || byAddress) {
+			passed.taken = true
+			return passed.fd, true
+		}
+	}
+	return -1, false
+}
+
+// Discard closes the descriptors that nothing asked for and returns their names:
+// a socket that nobody accepts from would keep its clients waiting.
+func (g *Given) Discard() []string {
+	var names []string
+	if g == nil {
+		return nil
+	}
+	for i := range g.passed {
+		if passed := &g.passed[i]; !passed.taken {
+			passed.taken = true
+			unix.Close(passed.fd)
+			names = append(names, passed.name)
+		}
+	}
+	return names
+}
+
+// adopt makes a listener of ours from a descriptor that was passed.
+func adopt(fd int) (Listener, error) {
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return Listener{}, err
+	}
+	if kind != unix.SOCK_STREAM {
+		return Listener{}, errors.New("is no stream socket")
+	}
+	bound, err := boundAddress(fd)
+	if err != nil {
+		return Listener{}, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return Listener{}, err
+	}
+	// A supervisor's own backlog may be short, and some do not listen at all.
+	if err := unix.Listen(fd, backlog); err != nil {
+		return Listener{}, fmt.Errorf("listen: %w", err)
+	}
+	return Listener{FD: fd, Address: bound.report(), Given: true}, nil
+}

@@ -1,0 +1,124 @@
+package keeper
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"time"
+	"unsafe"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
+
+	"sallyport/tlsload/keywire"
+)
+
+// A Keeper answers the cores at the other ends of its links, on one thread.
+type Keeper struct {
+	store    *Store
+	log      zerolog.Logger // must not block
+	tickets  ticketKeys
+	refusals refusals
+	sessions []session
+	request  []byte // the packet that is answered
+	reply    []byte // room for the answer
+}
+
+// New makes a Keeper for links, one per core. They stay open when it ends: a
+// successor goes on where it stopped.
+func New(store *Store, links []int, log zerolog.Logger) *Keeper {
+	k := &Keeper{
+		store:    store,
+		log:      log,
+		tickets:  newTicketKeys(time.Now()),
+		sessions: make([]session, len(links)),
+		request:  make([]byte, keywire.RequestBytesMax),
+	}
+	for i, link := range links {
+		k.sessions[i] = session{keeper: k, index: i, link: link}
+	}
+	return k
+}
+
+// Serve answers until no link has another end any more, or ctx is done. Both are
+// a good end.
+func (k *Keeper) Serve(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	stop, err := newBell(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop.close()
+	polled := make([]unix.PollFd, 1+len(k.sessions))
+	for {
+		polled[0] = unix.PollFd{Fd: int32(stop.fd), Events: unix.POLLIN}
+		open := 0
+		for i := range k.sessions {
+			polled[1+i] = k.sessions[i].interest()
+			if k.sessions[i].state != ended {
+				open++
+			}
+		}
+		if open == 0 {
+			return nil
+		}
+		if err := wait(polled, time.Until(k.tickets.due)); err != nil {
+			return fmt.Errorf("keeper: wait for the cores: %w", err)
+		}
+		if polled[0].Revents != 0 {
+			return nil
+		}
+		k.tickets.rotate(time.Now())
+		for i := range k.sessions {
+			k.sessions[i].react(polled[1+i].Revents)
+		}
+	}
+}
+
+// interest is what a session waits for.
+func (s *session) interest() unix.PollFd {
+	if s.state == ended {
+		return unix.PollFd{Fd: -1} // poll(2) ignores it
+	}
+	p := unix.PollFd{Fd: int32(s.link), Events: unix.POLLIN}
+	if s.owes() {
+		p.Events |= unix.POLLOUT
+	}
+	return p
+}
+
+// react does one thing of each kind, so that no core keeps the others waiting.
+func (s *session) react(events int16) {
+	if events&unix.POLLOUT != 0 {
+		s.pay()
+	}
+	if events&^unix.POLLOUT != 0 {
+		s.read(events&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0)
+	}
+}
+
+// rawWait is how long wait holds on to its processor. Under load the next request
+// comes within it, and the Go scheduler never hears of the wait: that is the
+// cheaper half of evidence/privileges.md section 11. It is short because nothing
+// else, the end of a garbage collection or a signal, gets this processor meanwhile.
+const rawWait = 2 * time.Millisecond
+
+// wait returns when one of the descriptors is ready, or after limit.
+func wait(polled []unix.PollFd, limit time.Duration) error {
+	limit = max(limit, 0)
+	short := unix.NsecToTimespec(int64(min(limit, rawWait)))
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&polled[0])),
+		uintptr(len(polled)), uintptr(unsafe.Pointer(&short)), 0, 0, 0)
+	if errno != 0 && errno != unix.EINTR {
+		return errno
+	}
+	if errno == 0 && n > 0 {
+		return nil
+	}
+	long := unix.NsecToTimespec(int64(limit))
+	if _, err := unix.Ppoll(polled, &long, nil); err != nil && err != unix.EINTR {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package keeper
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/tlsload/keywire"
+)
+
+// A state is how far a session has come.
+//
+//	waiting ── Hello ──► greeted ── Hello of a next core ──► greeted
+//	   └───────── end of the link, from either ─────────────► ended
+type state uint8
+
+const (
+	waiting state = iota // no Hello yet: the core may have said it to a keeper before this one
+	greeted              // session.epoch is the core's
+	ended                // the link has no other end any more
+	states
+)
+
+// A permission is whose packets of one operation are answered.
+type permission uint8
+
+const (
+	nobody  permission = iota // none: a security event
+	anybody                   // of any epoch
+	known                     // of the epoch that was greeted
+)
+
+// permitted is everything that a core may ask for, and when. An operation that is
+// not in it is permitted to nobody.
+var permitted = [keywire.OpEnd][states]permission{
+	//                     waiting  greeted  ended
+	keywire.OpHello:       {anybody, anybody, nobody},
+	keywire.OpSign:        {anybody, known, nobody},
+	keywire.OpCertificate: {nobody, nobody, nobody},
+	keywire.OpTickets:     {nobody, nobody, nobody},
+	keywire.OpSigned:      {nobody, nobody, nobody},
+	keywire.OpRefused:     {nobody, nobody, nobody},
+}
+
+// A session is the keeper's end of one link.
+type session struct {
+	keeper *Keeper
+	index  int // of the link, for the log
+	link   int
+	state  state
+	epoch  uint64 // of the core; since greeted
+	next   int    // certificate to be sent; those before it have been
+}
+
+// permits looks a packet up in the table.
+func (s *session) permits(op keywire.Op, epoch uint64) bool {
+	if op >= keywire.OpEnd {
+		return false
+	}
+	switch permitted[op][s.state] {
+	case anybody:
+		return true
+	case known:
+		return epoch == s.epoch
+	default:
+		return false
+	}
+}
+
+// read takes one packet from the link and answers it. hungUp says that there is
+// no other end any more, which tells an empty packet from the end.
+func (s *session) read(hungUp bool) {
+	n, err := keywire.Receive(s.link, s.keeper.request)
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+	case errors.Is(err, keywire.ErrOversize):
+		s.refuse(0, 0, keywire.Malformed)
+	case err != nil || n == 0 && hungUp:
+		s.state = ended
+	default:
+		s.take(s.keeper.request[:n])
+	}
+}
+
+// take answers one packet, of whatever a core may send.
+func (s *session) take(packet []byte) {
+	op, epoch, ok := keywire.Head(packet)
+	switch {
+	case !ok:
+		s.refuse(0, 0, keywire.Malformed)
+	case !s.permits(op, epoch):
+		s.refuse(epoch, 0, keywire.NotPermitted)
+	case op == keywire.OpHello:
+		s.hello(packet, epoch)
+	case op == keywire.OpSign:
+		s.sign(packet, epoch)
+	default:
+		panic("BUG: permitted, but not known")
+	}
+}
+
+// hello begins to send the certificates, and sends the ticket keys. A core that
+// repeats it while certificates are on their way gets the rest of them, not all
+// from the first.
+func (s *session) hello(packet []byte, epoch uint64) {
+	if _, err := keywire.DecodeHello(packet); err != nil {
+		s.refuse(epoch, 0, keywire.Malformed)
+		return
+	}
+	if s.state != greeted || s.epoch != epoch || !s.owes() {
+		s.next = 0
+	}
+	s.state, s.epoch = greeted, epoch
+	// When it finds no room the core misses it, and says Hello again.
+	_ = s.send(keywire.Tickets{Epoch: epoch, Keys: s.keeper.tickets.keys[:]}.Append(s.keeper.reply[:0]))
+	s.pay()
+}
+
+// owes says whether certificates are still to be sent.
+func (s *session) owes() bool { return s.state == greeted && s.next < len(s.keeper.store.pairs) }
+
+// pay sends certificates while there is room in the link.
+func (s *session) pay() {
+	for s.owes() {
+		err := s.send(s.keeper.store.certificate(s.epoch, s.next).Append(s.keeper.reply[:0]))
+		if errors.Is(err, unix.EAGAIN) {
+			return
+		}
+		if err != nil { // such as EMSGSIZE, where net.core.wmem_default was made tiny
+			s.keeper.log.Error().Err(err).Int("link", s.index).Int("certificate", s.next).Msg("certificate not sent")
+		}
+		s.next++
+	}
+}
+
+// sign answers with a signature, or with the reason why there is none.
+func (s *session) sign(packet []byte, epoch uint64) {
+	request, err := keywire.DecodeSign(packet)
+	if err != nil {
+		s.refuse(epoch, 0, keywire.Malformed)
+		return
+	}
+	signature, reason, err := s.keeper.store.sign(request)
+	if err != nil {
+		s.keeper.log.Error().Err(err).Msg("signature failed")
+	}
+	if reason != 0 {
+		s.refuse(epoch, request.ID, reason)
+		return
+	}
+	// A core that does not read has no right to an answer; it asks again.
+	_ = s.send(keywire.Signed{Epoch: epoch, ID: request.ID, Signature: signature}.Append(s.keeper.reply[:0]))
+}
+
+// refuse answers a packet that is not obeyed. It is a security event: an honest
+// core sends none, but for a Document, which a client of TLS 1.2 can provoke by
+// the random it chooses. It harms its own handshake only.
+func (s *session) refuse(epoch, id uint64, reason keywire.Reason) {
+	s.keeper.refusals.note(s.index, reason, s.keeper.log)
+	_ = s.send(keywire.Refused{Epoch: epoch, ID: id, Reason: reason}.Append(s.keeper.reply[:0])) // as in sign
+}
+
+// send keeps the grown buffer for the next packet.
+func (s *session) send(packet []byte) error {
+	s.keeper.reply = packet
+	return keywire.Send(s.link, packet)
+}

@@ -1,0 +1,179 @@
+package tlsload
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/tlsload/keywire"
+)
+
+// readLoop takes every packet of the keeper, and greets it when it is time. It
+// belongs to the Keyring and ends when Close closes the link, or the link breaks.
+func (k *Keyring) readLoop() {
+	defer close(k.gone)
+	packet := make([]byte, keywire.ReplyBytesMax)
+	k.greet()
+	for {
+		n, err := k.receive(packet)
+		switch {
+		case k.closing.Load():
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			k.greet()
+		case errors.Is(err, keywire.ErrOversize):
+			k.log("keeper packet dropped", err)
+		case err != nil:
+			k.log("keeper link lost", err)
+			return
+		default:
+			if err := k.take(packet[:n]); err != nil {
+				k.log("keeper packet dropped", err)
+			}
+		}
+	}
+}
+
+// greet says Hello and sets the time of the next one: soon, while anything is missing.
+func (k *Keyring) greet() {
+	next := k.limits.renew
+	err := k.send(keywire.Hello{Epoch: k.epoch}.Append(nil))
+	if err != nil || !k.isComplete() {
+		next = k.limits.resend
+	}
+	k.greetIn(next)
+}
+
+func (k *Keyring) greetIn(d time.Duration) {
+	// Fails on a closed link only, and then so does the next receive.
+	_ = k.link.SetReadDeadline(time.Now().Add(d))
+}
+
+// receive waits for one packet, in Go's poller.
+func (k *Keyring) receive(packet []byte) (n int, err error) {
+	inLink := k.raw.Read(func(fd uintptr) bool {
+		n, err = keywire.Receive(int(fd), packet)
+		return err != unix.EAGAIN
+	})
+	if inLink != nil {
+		return 0, inLink
+	}
+	if n == 0 && err == nil {
+		return 0, io.EOF // the keeper sends no empty packets
+	}
+	return n, err
+}
+
+// take gives one packet to whom it belongs. What is meant for another epoch is
+// dropped without a word: a core before this one has asked for it.
+func (k *Keyring) take(packet []byte) error {
+	op, epoch, ok := keywire.Head(packet)
+	if !ok {
+		return keywire.ErrMalformed
+	}
+	if epoch != k.epoch {
+		return nil
+	}
+	switch op {
+	case keywire.OpSigned:
+		return k.signed(packet)
+	case keywire.OpRefused:
+		return k.refused(packet)
+	case keywire.OpCertificate:
+		return k.certificate(packet)
+	case keywire.OpTickets:
+		return k.ticketKeys(packet)
+	default:
+		return fmt.Errorf("tlsload: operation %d is not for a core", op)
+	}
+}
+
+func (k *Keyring) signed(packet []byte) error {
+	m, err := keywire.DecodeSigned(packet)
+	if err == nil {
+		k.slot(m.ID).deliver(m.ID, m.Signature, 0)
+	}
+	return err
+}
+
+func (k *Keyring) refused(packet []byte) error {
+	m, err := keywire.DecodeRefused(packet)
+	if err == nil && m.ID == 0 {
+		return fmt.Errorf("tlsload: keeper refused: %v", m.Reason)
+	}
+	if err == nil {
+		k.slot(m.ID).deliver(m.ID, nil, m.Reason)
+	}
+	return err
+}
+
+func (k *Keyring) certificate(packet []byte) error {
+	m, err := keywire.DecodeCertificate(packet)
+	if err != nil {
+		return err
+	}
+	if int(m.Count) != len(k.certificates) {
+		return fmt.Errorf("tlsload: keeper holds %d certificates, the plan names %d", m.Count, len(k.certificates))
+	}
+	place := &k.certificates[m.Handle]
+	if old := place.Load(); old != nil && slices.EqualFunc(old.Certificate, m.Chain, bytes.Equal) {
+		return nil
+	}
+	certificate := &tls.Certificate{Certificate: make([][]byte, len(m.Chain))}
+	for i, der := range m.Chain {
+		certificate.Certificate[i] = bytes.Clone(der)
+	}
+	if certificate.Leaf, err = x509.ParseCertificate(certificate.Certificate[0]); err != nil {
+		return fmt.Errorf("tlsload: certificate %d: %w", m.Handle, err)
+	}
+	certificate.PrivateKey = &signer{k, m.Handle, certificate.Leaf.PublicKey}
+	place.Store(certificate)
+	k.checkComplete()
+	return nil
+}
+
+func (k *Keyring) ticketKeys(packet []byte) error {
+	m, err := keywire.DecodeTickets(packet)
+	if err != nil {
+		return err
+	}
+	k.mu.Lock()
+	k.tickets = m.Keys
+	for _, config := range k.configs {
+		config.SetSessionTicketKeys(m.Keys)
+	}
+	k.mu.Unlock()
+	k.checkComplete()
+	return nil
+}
+
+func (k *Keyring) isComplete() bool {
+	select {
+	case <-k.complete:
+		return true
+	default:
+		return false
+	}
+}
+
+// checkComplete tells Open once nothing is missing any more. Only readLoop calls it.
+func (k *Keyring) checkComplete() {
+	if k.isComplete() || k.tickets == nil {
+		return
+	}
+	for i := range k.certificates {
+		if k.certificates[i].Load() == nil {
+			return
+		}
+	}
+	k.greetIn(k.limits.renew)
+	close(k.complete)
+}

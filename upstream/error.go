@@ -1,0 +1,93 @@
+package upstream
+
+import (
+	"errors"
+	"os"
+	"syscall"
+
+	"sallyport/proxy/message"
+)
+
+// An Op is what was being done when an app failed.
+type Op string
+
+// The operations, in the order of a request's life.
+const (
+	Connect Op = "connect"
+	Send    Op = "send"
+	Read    Op = "read"
+)
+
+// An Error is a request that an app did not answer.
+type Error struct {
+	App    string
+	Socket string
+	Op     Op
+	Err    error
+}
+
+func (l *Lease) fault(op Op, err error) error {
+	return &Error{App: l.app.Name, Socket: l.member.Socket, Op: op, Err: err}
+}
+
+func (e *Error) Error() string {
+	return "upstream: app " + e.App + ": " + string(e.Op) + " unix:" + e.Socket + ": " + cause(e.Err)
+}
+
+// Unwrap returns what the kernel or the rules said.
+func (e *Error) Unwrap() error { return e.Err }
+
+// cause is err without the words that the net package puts before an errno.
+func cause(err error) string {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno.Error()
+	}
+	var refusal *message.Refusal
+	if errors.As(err, &refusal) {
+		return refusal.Cause
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "no answer in time"
+	}
+	return err.Error()
+}
+
+// Errno is the kernel's reason, 0 if it gave none.
+func (e *Error) Errno() syscall.Errno {
+	var errno syscall.Errno
+	errors.As(e.Err, &errno)
+	return errno
+}
+
+// Status is what the client is told: 503 when the app is there and busy, 504 when
+// it took too long, 502 otherwise.
+func (e *Error) Status() int {
+	switch {
+	case errors.Is(e.Err, syscall.EAGAIN) && e.Op == Connect:
+		return 503
+	case errors.Is(e.Err, os.ErrDeadlineExceeded):
+		return 504
+	}
+	return 502
+}
+
+// Hint is what to do about e, "" when nobody can tell.
+func (e *Error) Hint() string {
+	switch e.Errno() {
+	case syscall.ENOENT:
+		return "the socket is not there: start the app, or mend the path in the configuration"
+	case syscall.ECONNREFUSED:
+		return "the socket is there and nobody listens on it: the app ended without removing it, or is starting"
+	case syscall.EACCES:
+		return "the core's user may not write to the socket or enter one of its folders: give the folder x and the socket w for that user or its group"
+	case syscall.EAGAIN:
+		return "the app's backlog is full: give it more workers or a longer backlog"
+	case syscall.ECONNRESET, syscall.EPIPE:
+		return "the app closed the connection before it answered: look for a crash or a worker timeout in its log"
+	}
+	if errors.Is(e.Err, os.ErrDeadlineExceeded) {
+		return "raise timeout.first_byte or timeout.idle of the app, if it needs that long"
+	}
+	return ""
+}
