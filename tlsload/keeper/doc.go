@@ -11,9 +11,9 @@
 // cannot get a key, and nothing that outlives it: no certificate request, no
 // message of ACME, no other document is signed, because isHandshake knows the
 // few shapes that a server signs in TLS and isDocument refuses ASN.1 in such a
-// shape. What is left: with TLS 1.2 and X25519 the first 64 and the last 32 of
+// shape. What is left: with TLS 1.2 and X25519 the first 56 and the last 32 of
 // 100 bytes are free, with P-256 the last 64 are any point's. A signed format
-// that is neither ASN.1 nor text and allows four given bytes in its middle could
+// that is neither ASN.1 nor text and allows twelve given bytes in its middle could
 // be passed off as a handshake; none is known to us that a site's key counts for.
 //
 // # Links and epochs

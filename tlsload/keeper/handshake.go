@@ -23,6 +23,12 @@ const (
 	// client_random and server_random, in front of the parameters. RFC 8422, section 5.4.
 	randomBytes = 32 + 32
 
+	// "TLS 1.3 servers which negotiate TLS 1.2 or below in response to a ClientHello
+	// MUST set the last 8 bytes of their Random value" to this. RFC 8446, section 4.1.3.
+	// Every core offers TLS 1.3, so that it is always there, and eight bytes in the
+	// middle of the message are nobody's to choose.
+	downgrade = "DOWNGRD\x01"
+
 	x25519Bytes = 32
 	p256Bytes   = 1 + 32 + 32
 )
@@ -56,7 +62,7 @@ func isCertificateVerify(message []byte) bool {
 // RFC 8422, section 5.4. With the larger curves the point would leave 97 bytes
 // free, enough for a certificate request; cores do not offer them.
 func isServerKeyExchange(message []byte) bool {
-	if len(message) < randomBytes+4 {
+	if len(message) < randomBytes+4 || string(message[randomBytes-len(downgrade):randomBytes]) != downgrade {
 		return false
 	}
 	parameters, point := [4]byte(message[randomBytes:]), message[randomBytes+4:]

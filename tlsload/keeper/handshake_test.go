@@ -61,7 +61,8 @@ func (g group) parameters() []byte {
 // serverKeyExchange is what a TLS 1.2 server signs. Its first byte is not that
 // of a document.
 func serverKeyExchange(g group) []byte {
-	return append(append([]byte{0}, random(63)...), g.parameters()...)
+	randoms := append(append([]byte{0}, random(55)...), "DOWNGRD\x01"...)
+	return append(randoms, g.parameters()...)
 }
 
 func TestIsHandshake(t *testing.T) {
@@ -94,6 +95,7 @@ func TestIsHandshake(t *testing.T) {
 		{"TLS 1.3, hash of 64", certificateVerify(64), 0},
 		{"TLS 1.3, no hash", certificateVerify(0), 0},
 		{"TLS 1.2, randoms only", x[:64], 0},
+		{"TLS 1.2, no sign of a server that speaks 1.3", changed(x, 63, 1), 0},
 		{"TLS 1.2, no point", x[:68], 0},
 		{"TLS 1.2, X25519, curve type 1", changed(x, 64, 3^1), 0},
 		{"TLS 1.2, X25519, high byte of curve", changed(x, 65, 1), 0},
@@ -173,7 +175,8 @@ func crafted(t *testing.T, key crypto.Signer, g group, tail []byte) []byte {
 	return nil
 }
 
-// The attack is real: a CA would accept what isDocument refuses.
+// The attack is real: a CA would accept what isDocument refuses, and without the
+// eight bytes of RFC 8446 it has the shape of a handshake too.
 func TestCraftedRequestsAreRequests(t *testing.T) {
 	key := keys()["Ed25519"]
 	for name, message := range map[string][]byte{
@@ -185,8 +188,12 @@ func TestCraftedRequestsAreRequests(t *testing.T) {
 		if want := fmt.Sprintf("%d bytes", len(message)); name[:9] != want {
 			t.Errorf("%s: has %s", name, want)
 		}
-		if _, ok := isHandshake(message); ok != (len(message) != 165) {
-			t.Errorf("%s: isHandshake is %v", name, ok)
+		if _, ok := isHandshake(message); ok {
+			t.Errorf("%s: is seen to be a handshake", name)
+		}
+		marked := append(append(bytes.Clone(message[:56]), "DOWNGRD\x01"...), message[64:]...)
+		if _, ok := isHandshake(marked); ok != (len(message) != 165) {
+			t.Errorf("%s: with the eight bytes, isHandshake is %v", name, ok)
 		}
 		if !isDocument(message) {
 			t.Errorf("%s: is not seen to be a document", name)
@@ -206,6 +213,21 @@ func TestCraftedRequestsAreRequests(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// shapedDocument is one ASN.1 structure and has, in a string of it, all that makes
+// a message of TLS 1.2.
+func shapedDocument(t *testing.T, g group) []byte {
+	t.Helper()
+	tail := append([]byte("DOWNGRD\x01"), g.parameters()...)
+	for filler := range 64 {
+		message := tlv(0x30, tlv(0x02, []byte{0}), tlv(0x30), tlv(0x04, make([]byte, filler), tail))
+		if _, ok := isHandshake(message); ok {
+			return message
+		}
+	}
+	t.Fatal("no place for the parameters")
+	return nil
 }
 
 func TestIsDocument(t *testing.T) {
