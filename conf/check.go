@@ -147,7 +147,7 @@ func (k key) check(v *value) fault {
 		return k.checkTable(v)
 	case takesTLS:
 		if v.shape != isText && v.shape != isTable {
-			return fault{"takes a text or a table, not " + v.a(), `write "off" or { cert = "file.pem", key = "file.key" }`}
+			return fault{"takes a text or a table, not " + v.a(), tlsHint}
 		}
 	}
 	return fault{}

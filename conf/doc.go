@@ -32,7 +32,7 @@
 //	registrar_user                  text      -           not yet: noticed
 //	workers                         number    0           built
 //	sandbox                         choice    full        built
-//	state                           text      -           not yet: noticed
+//	state                           text      -           built
 //	volatile_state                  flag      false       not yet: off accepted, else refused
 //	control                         text      -           built
 //	trusted_proxies                 texts     -           built
@@ -124,15 +124,18 @@
 //     root, $XDG_RUNTIME_DIR/sallyport; HASH is 16 hexadecimal digits of the
 //     SHA-256 of the absolute path of the file.
 //   - state: $STATE_DIRECTORY, /var/lib/sallyport for root, $XDG_STATE_HOME/sallyport,
-//     ~/.local/state/sallyport.
+//     ~/.local/state/sallyport; without any, the internal CA is in memory.
 //   - trusted_proxies: nobody. Addresses, networks, or "unix:" for whoever
 //     connects to a unix listener.
 //   - listen.advertise_port: the port of the first https address; 443 where that is no port.
 //   - limits.body_rate, once it is built, is bytes in a second, after the first minute.
 //   - site.host and app.*.socket have to be there, and so has site.app unless
 //     there are routes. site.app is the name of an app, or "unix:/path".
-//   - site.tls: a table of cert and key, or "off"; "off" where https = [].
-//     Otherwise "acme" or "internal", which are not built yet, and refused.
+//   - site.tls: a table of cert and key, "internal" or "off"; "off" where https = [].
+//     Otherwise "internal" where all hosts are such that no public CA issues
+//     certificates for them: addresses, "*", names of one label, and those below
+//     localhost, local, internal and home.arpa. Otherwise "acme", which is not
+//     built yet, and refused.
 //   - site.route.path: "/live/*" is /live and all below it, "/live" itself alone.
 //
 // And where the default depends: workers = 0 is 1; https is not bound while no
@@ -154,6 +157,10 @@
 //
 // 2026-11-25. What a core is given names no folder of the configuration: in
 // Core, Place.File is the last element of the path.
+//
+// 2026-11-25. The internal certificate of a site "*" has the names by which a
+// machine is reached without any DNS, not what each client asks for: whoever asks
+// could have as many signatures of the CA as there are names.
 //
 // 2026-11-25. An app that no site leads to is no part of the plan, only a
 // notice: the sandbox of a core lets it reach the sockets of the plan and no others.

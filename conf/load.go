@@ -136,6 +136,9 @@ func othersMayWrite(info fs.FileInfo) bool { return info.Mode()&0o002 != 0 }
 func (p *Plan) checkCertificates() []Mistake {
 	var mistakes []Mistake
 	for _, c := range p.Keeper.Certificates {
+		if c.Internal {
+			continue
+		}
 		for _, file := range []struct{ key, path string }{{"cert", c.Cert}, {"key", c.Key}} {
 			info, err := os.Stat(file.path)
 			what, hint := "", "paths are relative to the configuration"

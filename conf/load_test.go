@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -186,7 +187,10 @@ func complete(t *testing.T, plan *Plan) {
 			hold("socket", filepath.IsAbs(socket) && len(socket) <= socketPathMax)
 		}
 	}
+	authority := plan.Keeper.Authority
 	for _, c := range plan.Keeper.Certificates {
-		hold("certificate", len(c.Hosts) > 0 && filepath.IsAbs(c.Cert) && filepath.IsAbs(c.Key))
+		files := filepath.IsAbs(c.Cert) && filepath.IsAbs(c.Key)
+		hold("certificate", len(c.Hosts) > 0 && files != c.Internal && (!c.Internal || authority != nil && !slices.Contains(c.Hosts, "*")))
 	}
+	hold("authority", authority == nil || filepath.IsAbs(authority.Secret) && filepath.IsAbs(authority.Root))
 }

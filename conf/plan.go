@@ -102,17 +102,28 @@ type Log struct {
 }
 
 // Keeper is the part of the plan that the keeper is given. The files are not
-// named but given: descriptors "cert0", "key0", "cert1", ...
+// named but given: descriptors "cert0", "key0", "cert1", ..., and those of the Authority.
 type Keeper struct {
 	Certificates []Certificate
+	Authority    *Authority // nil when no certificate is Internal
 }
 
-// A Certificate is a pair of files that boot opens and the keeper alone reads.
-// Its index in Keeper.Certificates is its handle.
+// A Certificate is a pair of files that boot opens and the keeper alone reads,
+// or one that the keeper issues. Its index in Keeper.Certificates is its handle.
 type Certificate struct {
-	Hosts     []string // of the sites that use it, for messages
-	Cert, Key string   // absolute paths, for boot and for messages
+	Hosts     []string // of the sites that use it, for messages; when Internal, the names in it: "::1", "localhost"
+	Internal  bool     // issued by the Authority: there are no files
+	Cert, Key string   // absolute paths, for boot and for messages; "" when Internal
 	Where     Place
+}
+
+// An Authority is the internal CA, by what is kept of it from one start to the
+// next. Boot opens both files and gives them as "secret" and "root", to read and
+// to write; without a path it gives memory instead.
+type Authority struct {
+	Secret string // absolute path of the bytes that all its keys come from; "" in memory
+	Root   string // absolute path of the certificate that clients have to trust; "" in memory
+	Where  Place
 }
 
 // A Place is where something is written in the configuration.

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// This file makes the sites of the plan: hosts, certificates, routes, and the
-// apps that routes lead to.
+// This file makes the sites of the plan: hosts, routes, and the apps that routes
+// lead to. Their certificates are in tls.go.
 
 // sites are all [[site]].
 func (p *planner) sites() {
@@ -52,83 +52,6 @@ func (p *planner) hosts(s section) []string {
 		hosts = append(hosts, host)
 	}
 	return hosts
-}
-
-// certificate reads tls of a site and reports whether the site is to have TLS,
-// by whatever means.
-func (p *planner) certificate(s section, site *Site) (secure bool) {
-	v := s.written("tls")
-	switch {
-	case v == nil && s.table.field("tls") != nil:
-		return true // refused by the checker
-	case v == nil && p.noHTTPS():
-		return false
-	case v == nil:
-		p.wrongDefaultTLS(s, site.Hosts)
-		return true
-	case v.shape == isText && v.text == "off":
-		return false
-	case v.shape == isText && (v.text == "acme" || v.text == "internal"):
-		s.wrong("tls", fault{"not yet: " + tlsPart(v.text), tlsHint})
-		return true
-	case v.shape == isText:
-		s.wrong("tls", fault{"is " + strconv.Quote(v.text), tlsHint})
-		return true
-	}
-	if p.noHTTPS() {
-		s.wrong("tls", fault{"needs an address to listen on, and [listen] says https = []", "leave https out for :443"})
-	}
-	pair := s.below("tls")
-	cert, key := pair.written("cert"), pair.written("key")
-	for _, name := range []string{"cert", "key"} {
-		if pair.table.field(name) == nil {
-			pair.wrong(name, fault{"is missing", tlsHint})
-		}
-	}
-	if cert != nil && key != nil {
-		site.Certificate = p.pair(certificatePair{p.path(cert.text), p.path(key.text)}, pair, site.Hosts)
-	}
-	return true
-}
-
-// pair is the handle of a pair of files. Sites that name the same files share it.
-func (p *planner) pair(files certificatePair, s section, hosts []string) int {
-	certificates := &p.plan.Keeper.Certificates
-	handle, known := p.pairIndex[files]
-	if !known {
-		handle = len(*certificates)
-		p.pairIndex[files] = handle
-		*certificates = append(*certificates, Certificate{Cert: files.cert, Key: files.key, Where: s.place("cert")})
-	}
-	c := &(*certificates)[handle]
-	c.Hosts = append(c.Hosts, hosts...)
-	return handle
-}
-
-// tlsHint is what tls can be today.
-const tlsHint = `write tls = { cert = "file.pem", key = "file.key" } or tls = "off"`
-
-// tlsPart is the part behind a kind of tls.
-func tlsPart(kind string) string {
-	if kind == "acme" {
-		return "certificates by ACME"
-	}
-	return "the internal CA"
-}
-
-// wrongDefaultTLS refuses a site without tls, whose default is not built.
-func (p *planner) wrongDefaultTLS(s section, hosts []string) {
-	if len(hosts) == 0 {
-		return // said already
-	}
-	kind := "acme"
-	if isInternal(hosts[0]) {
-		kind = "internal"
-	}
-	s.wrong("tls", fault{
-		"not yet: " + tlsPart(kind) + ", which " + hosts[0] + " gets when tls is not written",
-		tlsHint,
-	})
 }
 
 // redirect reports whether requests without TLS are sent to https.

@@ -10,16 +10,21 @@ import (
 type Surroundings struct {
 	UID, GID int                 // of whoever starts sallyport; UID 0 means that identities are switched
 	Folder   string              // absolute; where a relative name of the file begins
+	Host     string              // the machine's own name, "" when it has none
 	Env      func(string) string // looks up one variable, "" when it is not set; nil: none is set
 	Accounts Accounts            // of this machine
 }
 
-// Here is the surroundings of this process. It fails when the accounts or the
-// current folder cannot be read.
+// Here is the surroundings of this process. It fails when the accounts, the
+// current folder or the name of the machine cannot be read.
 func Here() (Surroundings, error) {
 	folder, err := os.Getwd()
 	if err != nil {
 		return Surroundings{}, fmt.Errorf("conf: find the current folder: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return Surroundings{}, fmt.Errorf("conf: find the name of this machine: %w", err)
 	}
 	accounts, err := ReadAccounts("/")
 	if err != nil {
@@ -29,6 +34,7 @@ func Here() (Surroundings, error) {
 		UID:      os.Getuid(),
 		GID:      os.Getgid(),
 		Folder:   folder,
+		Host:     host,
 		Env:      os.Getenv,
 		Accounts: accounts,
 	}, nil

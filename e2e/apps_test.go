@@ -4,30 +4,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 )
-
-// appCommand is how an app server of Debian is started on a unix socket.
-func appCommand(t *testing.T, kind, socket string) []string {
-	t.Helper()
-	switch kind {
-	case "gunicorn-sync":
-		return []string{"gunicorn", "-k", "sync", "-w", "2", "-b", "unix:" + socket, "wsgi:app"}
-	case "gunicorn-gthread":
-		return []string{"gunicorn", "-k", "gthread", "--threads", "4", "-b", "unix:" + socket, "wsgi:app"}
-	case "uvicorn":
-		return []string{"uvicorn", "--no-access-log", "--uds", socket, "asgi:app"}
-	case "unicorn":
-		return []string{"unicorn", "-E", "production", "-l", socket, "config.ru"}
-	case "puma":
-		return []string{"puma", "-q", "-e", "production", "-t", "1:4", "-b", "unix://" + socket, "config.ru"}
-	case "node":
-		return []string{"node", "server.js", socket}
-	}
-	t.Fatalf("no app server is called %q", kind)
-	return nil
-}
 
 // app starts a real app on the socket app.sock of the scene and waits until it
 // takes connections. It runs as its own user when the tests run as root, and
@@ -36,9 +18,14 @@ func (s *scene) app(kind string) {
 	s.t.Helper()
 	dir := s.path("app")
 	s.must(os.CopyFS(dir, os.DirFS("apps")))
-	command := appCommand(s.t, kind, s.path("app/app.sock"))
-	if _, err := os.Stat("/usr/bin/" + command[0]); err != nil {
-		s.t.Skipf("SKIPPED, NOT TESTED: no %s on this machine; `make test` installs it as root", command[0])
+	server := serverOf(s.t, kind)
+	server.installed(s.t)
+	command := slices.Clone(server.command)
+	if command == nil {
+		s.t.Skipf("%s has to be given its socket", kind)
+	}
+	for i := range command {
+		command[i] = strings.ReplaceAll(command[i], "{socket}", s.path("app/app.sock"))
 	}
 	// PATH is Debian's own: another Python in front would not have its packages.
 	// umask 0 makes a socket that the core's user may connect to.
@@ -57,6 +44,18 @@ func (s *scene) app(kind string) {
 	s.must(app.Start())
 	s.t.Cleanup(func() { endApp(app.Process.Pid, app) })
 	takes(s.t, s.path("app/app.sock"))
+}
+
+// installed skips a test whose app server is not there.
+func (v server) installed(t *testing.T) {
+	t.Helper()
+	for _, name := range strings.Fields(v.packages) {
+		// "name:amd64.list" are those that come for several architectures.
+		found, err := filepath.Glob("/var/lib/dpkg/info/" + name + "[:.]*list")
+		if err != nil || len(found) == 0 {
+			t.Skipf("SKIPPED, NOT TESTED: no %s on this machine; `make test` installs it as root", name)
+		}
+	}
 }
 
 // takes waits until an app takes connections.

@@ -28,7 +28,7 @@ type house struct {
 // end of the test it is stopped, and nothing of it may be left.
 func (s *scene) start() *house {
 	s.t.Helper()
-	h := s.launch()
+	h := s.launch(exec.Command(bin("sallyport"), "run", "-c", "sallyport.toml"))
 	var ready []line
 	if !until(patience, func() bool { ready = h.find("ready", "pid=*"); return len(ready) > 0 || h.gone() }) || len(ready) == 0 {
 		s.t.Fatalf("sallyport is not ready:\n%s", h.tail())
@@ -38,14 +38,8 @@ func (s *scene) start() *house {
 	return h
 }
 
-// launch starts sallyport without waiting for anything.
-func (s *scene) launch() *house {
-	s.t.Helper()
-	return s.launchAs(exec.Command(bin("sallyport"), "run", "-c", "sallyport.toml"))
-}
-
-// launchAs starts a command as the main process of a house.
-func (s *scene) launchAs(cmd *exec.Cmd) *house {
+// launch starts a command as the main process of a house.
+func (s *scene) launch(cmd *exec.Cmd) *house {
 	s.t.Helper()
 	stderr, theirs, err := os.Pipe()
 	s.must(err)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ const (
 	clients   = 4
 	loadMax   = 60 * time.Second
 	kills     = 5
-	between   = 200 // requests from one kill to the next
+	between   = 200              // requests from one kill to the next
 	clientMax = 15 * time.Second // a handshake may wait for a new keeper
 )
 
@@ -31,32 +32,29 @@ type attempt struct {
 
 // A load is what its clients have met.
 type load struct {
-	stop chan struct{} // closed by finish
+	stop context.CancelFunc
 	done sync.WaitGroup
 
 	mu       sync.Mutex
 	attempts []attempt
 }
 
-// loadOn puts clients to work on the https listener of a house.
+// loadOn puts clients to work on the https listener of a house, until finish or
+// the end of the test, and for loadMax at most.
 func (s *scene) loadOn(h *house) *load {
-	l := &load{stop: make(chan struct{})}
+	until, stop := context.WithTimeout(s.t.Context(), loadMax)
+	l := &load{stop: stop}
 	for range clients {
 		l.done.Add(1)
-		go l.client(h.https, s.client("shop.test"))
+		go l.client(until, h.https, s.client("shop.test"))
 	}
 	return l
 }
 
-// client ends when stop is closed, or after loadMax.
-func (l *load) client(address string, client *tls.Config) {
+// client ends with its context.
+func (l *load) client(until context.Context, address string, client *tls.Config) {
 	defer l.done.Done()
-	for end := time.Now().Add(loadMax); time.Now().Before(end); {
-		select {
-		case <-l.stop:
-			return
-		default:
-		}
+	for until.Err() == nil {
 		begun := time.Now()
 		err := request(address, client)
 		l.mu.Lock()
@@ -91,7 +89,7 @@ func (l *load) count() int {
 
 // finish stops the clients and returns all attempts and the failed ones.
 func (l *load) finish() (all int, failed []attempt) {
-	close(l.stop)
+	l.stop()
 	l.done.Wait()
 	for _, a := range l.attempts {
 		if a.err != nil {
@@ -185,8 +183,7 @@ func TestDrain(t *testing.T) {
 	h := s.shop("gunicorn-gthread")
 	answers := make(chan error, 2)
 	for _, scheme := range []string{"http", "https"} {
-		curl := s.curl("--fail", "-o", "slow."+scheme, scheme+"://shop.test/wait?name="+scheme)
-		go func() { answers <- curl.Run() }()
+		go s.fetch(scheme+"://shop.test/wait?name="+scheme, answers)
 		s.arrived(scheme)
 	}
 	h.signal(syscall.SIGTERM)
@@ -204,6 +201,11 @@ func TestDrain(t *testing.T) {
 	if code := h.end(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
+}
+
+// fetch ends with its curl.
+func (s *scene) fetch(url string, outcome chan<- error) {
+	outcome <- s.curl("--fail", "-o", "/dev/null", url).Run()
 }
 
 // TestSecondSignal shows that an impatient operator is obeyed.

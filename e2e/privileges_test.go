@@ -22,10 +22,7 @@ func TestPrivileges(t *testing.T) {
 
 // TestPlainUser runs the same house as a user without any privilege.
 func TestPlainUser(t *testing.T) {
-	uid := nobody
-	if newScene(t).uid != 0 {
-		uid = newScene(t).uid
-	}
+	uid := plainUser()
 	s := newSceneFor(t, uid)
 	h := s.shop("gunicorn-gthread")
 	for _, scheme := range []string{"http", "https"} {

@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -36,17 +38,36 @@ func running(dir string) []process {
 	}
 	var found []process
 	for _, link := range links {
-		exe, err := os.Readlink(link) // fails for zombies and for those that just ended
-		name, is := strings.CutPrefix(strings.TrimSuffix(exe, " (deleted)"), dir+"/")
-		if err != nil || !is {
-			continue
-		}
 		pid, err := strconv.Atoi(strings.Split(link, "/")[2])
-		if err == nil {
+		if err != nil {
+			continue // not a process
+		}
+		exe, err := os.Readlink(link) // fails for zombies and for those that just ended
+		if errors.Is(err, fs.ErrPermission) && os.Getuid() != 0 {
+			exe = dir + "/" + claimed(pid)
+		}
+		name, is := strings.CutPrefix(strings.TrimSuffix(exe, " (deleted)"), dir+"/")
+		if is && name != "" {
 			found = append(found, process{pid, name})
 		}
 	}
 	return found
+}
+
+// claimed is the name by which a process of this user calls itself, if it is
+// one of ours. Only root sees what a process that is not dumpable executes.
+func claimed(pid int) string {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	facts, statusErr := status(fmt.Sprintf("/proc/%d/status", pid))
+	name, _, _ := strings.Cut(string(line), "\x00")
+	name = filepath.Base(name)
+	if err != nil || statusErr != nil || !strings.HasPrefix(facts["Uid"], strconv.Itoa(os.Getuid())+" ") {
+		return ""
+	}
+	if name != "sallyport" && !strings.HasPrefix(name, "sallyport-") {
+		return ""
+	}
+	return name
 }
 
 // named returns the one process of ours with this name; it waits for it, since

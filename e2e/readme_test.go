@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +29,27 @@ func TestReadme(t *testing.T) {
 	}
 	for _, app := range []string{"gunicorn", "puma"} {
 		t.Run(app, func(t *testing.T) { readAlong(t, app, string(readme), commands[2:]) })
+	}
+}
+
+// TestReadmePlainUser checks the file that the README gives a user without
+// privileges: the same, with one line in front.
+func TestReadmePlainUser(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile("`(listen = [^`]+)`").FindStringSubmatch(string(readme))
+	if line == nil {
+		t.Fatal("the README does not say how to listen without root")
+	}
+	s := newSceneFor(t, plainUser())
+	s.certificate("example", p256(t), "localhost")
+	s.must(os.Rename(s.path("example.pem"), s.path("fullchain.pem")))
+	s.must(os.Rename(s.path("example.key"), s.path("privkey.pem")))
+	s.write("sallyport.toml", line[1]+"\n"+blocks(string(readme), "toml")[0])
+	if out, code := s.shell("sallyport check"); code != 0 {
+		t.Errorf("exit code %d\n%s", code, out)
 	}
 }
 
@@ -70,7 +92,7 @@ func readAlong(t *testing.T, app, readme string, commands []string) {
 				s.background(app, command)
 			}
 		case command == "bin/sallyport run":
-			house = s.launchAs(exec.Command("/bin/sh", "-c", "exec "+command))
+			house = s.launch(exec.Command("/bin/sh", "-c", "exec "+command))
 			house.wait(t, "ready")
 		default:
 			if out, code := s.shell(command); code != 0 {

@@ -67,6 +67,14 @@ func newSceneFor(t *testing.T, uid int) *scene {
 	return s
 }
 
+// plainUser is a user without privileges: the one of the tests, unless that is root.
+func plainUser() int {
+	if uid := os.Getuid(); uid != 0 {
+		return uid
+	}
+	return nobody
+}
+
 // needRoot skips a test that cannot say anything without root.
 func needRoot(t *testing.T) {
 	t.Helper()

@@ -22,14 +22,14 @@ app = "unix:{dir}/app/app.sock"
 func TestReadyFD(t *testing.T) {
 	s := newScene(t)
 	s.write("sallyport.toml", fmt.Sprintf(plain, "127.0.0.1:0"))
-	ours, theirs, err := os.Pipe()
+	supervisor, theirs, err := os.Pipe()
 	s.must(err)
-	defer ours.Close()
+	defer supervisor.Close()
 	cmd := exec.Command(bin("sallyport"), "run", "-c", "sallyport.toml", "--ready-fd", "3")
 	cmd.ExtraFiles = []*os.File{theirs}
-	h := s.launchAs(cmd)
+	h := s.launch(cmd)
 	theirs.Close()
-	if said, err := io.ReadAll(ours); string(said) != "ready\n" || err != nil {
+	if said, err := io.ReadAll(supervisor); string(said) != "ready\n" || err != nil {
 		t.Errorf("on the descriptor: %q, %v", said, err)
 	}
 	if h.gone() {
@@ -52,7 +52,7 @@ func TestGivenListener(t *testing.T) {
 	cmd := exec.Command("/bin/sh", "-c",
 		"LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec "+bin("sallyport")+" run -c sallyport.toml")
 	cmd.ExtraFiles = []*os.File{file}
-	h := s.launchAs(cmd)
+	h := s.launch(cmd)
 	ready := h.wait(t, "ready")
 	if h.http = first(ready, "http"); h.http != address {
 		t.Errorf("ready on %s, given %s", h.http, address)
@@ -90,7 +90,7 @@ func TestBindRefused(t *testing.T) {
 		says          []string
 	}{
 		{"taken", taken.Addr().String(), os.Getuid(), []string{"address already in use"}},
-		{"low", "127.0.0.1:80", nobody, []string{"permission denied", fmt.Sprint(nobody), "ip_unprivileged_port_start"}},
+		{"low", "127.0.0.1:80", plainUser(), []string{"permission denied", fmt.Sprint(plainUser()), "ip_unprivileged_port_start"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

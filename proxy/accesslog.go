@@ -68,6 +68,10 @@ func (f *Forwarder) logExchange(p *passage) {
 		return
 	}
 	e = requestFields(e, p.exchange)
+	if p.client.IsValid() && p.client != p.peer() {
+		var scratch [64]byte
+		e.Bytes(keyClient, p.client.AppendTo(scratch[:0]))
+	}
 	e.Bytes(keyRequestID, p.id).Int(keyStatus, p.status).
 		Int64(keyBodyBytes, p.body.taken).Int64(keyReplyBytes, p.sent)
 	if p.app != nil {

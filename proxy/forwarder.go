@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"errors"
+	"io"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -9,7 +11,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"sallyport/conf"
-	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
 	"sallyport/upstream"
 )
@@ -26,12 +27,8 @@ type Forwarder struct {
 	passages sync.Pool // of *passage
 }
 
-// New is the forwarder of a plan.
-func New(plan *conf.Core, buffers *h1.Buffers, log zerolog.Logger) *Forwarder {
-	apps := make([]*upstream.App, len(plan.Apps))
-	for i := range plan.Apps {
-		apps[i] = upstream.New(plan.Apps[i], buffers)
-	}
+// New is the forwarder of a plan; apps are those of plan.Apps.
+func New(plan *conf.Core, apps []*upstream.App, log zerolog.Logger) *Forwarder {
 	return &Forwarder{
 		sites:    newSites(plan.Sites, apps),
 		rewriter: newRewriter(plan),
@@ -56,10 +53,14 @@ type passage struct {
 	cause     string // why the answer is ours or was cut; "" if it is the app's
 	unclear   int    // fields that were taken out
 
-	id      []byte // X-Request-Id
-	chain   []byte // X-Forwarded-For
+	client  netip.Addr // behind trusted proxies; not valid where nobody can tell
+	id      []byte     // X-Request-Id
+	chain   []byte     // X-Forwarded-For
 	scratch []byte
 }
+
+// peer is the address that p's request came from, not valid for a unix listener.
+func (p *passage) peer() netip.Addr { return p.exchange.Peer.Addr.Addr().Unmap() }
 
 // Serve is message.Handler.
 func (f *Forwarder) Serve(ex *message.Exchange) {
@@ -76,6 +77,7 @@ func (f *Forwarder) Serve(ex *message.Exchange) {
 
 func (f *Forwarder) pass(p *passage) {
 	req := &p.exchange.Request
+	f.rewriter.identify(p)
 	site := f.sites.find(req.Authority)
 	if site == nil {
 		f.answer(p, message.Page{Status: 421, Text: "no site here has this host"}, "no site for host")
@@ -93,7 +95,7 @@ func (f *Forwarder) pass(p *passage) {
 		f.refuse(p, message.ErrBodyTooLong)
 		return
 	}
-	p.body = boundedBody{stream: p.exchange.Stream, max: p.app.MaxBody}
+	p.body = boundedBody{exchange: p.exchange, max: p.app.MaxBody}
 	f.rewriter.rewrite(p)
 	f.forward(p)
 }
@@ -110,12 +112,15 @@ func (f *Forwarder) forward(p *passage) {
 	}
 	p.socket, p.connected, p.replied = lease.Socket(), lease.Connected, lease.Replied
 	resp, err := f.readReply(p, lease)
-	switch {
-	case err != nil:
+	if err != nil {
 		f.fail(p, err)
-	case resp.Status == 101:
+		return
+	}
+	resp.Fields.Remove(message.SetOf(message.XRequestID))
+	resp.Fields.Add("X-Request-Id", p.id)
+	if p.status = resp.Status; p.status == 101 {
 		f.tunnel(p, lease, resp)
-	default:
+	} else {
 		f.reply(p, lease, resp)
 	}
 }
@@ -141,9 +146,6 @@ func (f *Forwarder) readReply(p *passage, lease *upstream.Lease) (*message.Respo
 // reply hands the reply of an app to the client, as it comes.
 func (f *Forwarder) reply(p *passage, lease *upstream.Lease, resp *message.Response) {
 	stream := p.exchange.Stream
-	resp.Fields.Remove(message.SetOf(message.XRequestID))
-	resp.Fields.Add("X-Request-Id", p.id)
-	p.status = resp.Status
 	err := stream.Reply(resp)
 	if err == nil {
 		p.sent, err = stream.ReadFrom(lease)
@@ -189,7 +191,7 @@ func (f *Forwarder) refuse(p *passage, refusal *message.Refusal) {
 
 // answer answers with a page of ours; cause is "" where that is no failure.
 func (f *Forwarder) answer(p *passage, page message.Page, cause string) {
-	p.status, p.cause = page.Status, cause
+	p.status, p.cause, page.ID = page.Status, cause, p.id
 	if err := page.Send(p.exchange.Stream); err != nil {
 		f.cut(p, err)
 	}
@@ -211,20 +213,23 @@ func (f *Forwarder) secureLocation(req *message.Request) string {
 
 // A boundedBody is the body of a request, as far as the app's max_body lets it.
 type boundedBody struct {
-	stream message.Stream
-	max    int64 // 0: no limit
-	taken  int64
+	exchange *message.Exchange
+	max      int64 // 0: no limit
+	taken    int64
 }
 
 // Next is message.Source.
 func (b *boundedBody) Next() ([]byte, error) {
-	piece, err := b.stream.Next()
+	piece, err := b.exchange.Stream.Next()
 	b.taken += int64(len(piece))
-	if b.max > 0 && b.taken > b.max {
+	switch {
+	case b.max > 0 && b.taken > b.max:
 		return nil, message.ErrBodyTooLong
+	case err == io.EOF:
+		b.exchange.Request.Trailer.RemoveUnclear()
 	}
 	return piece, err
 }
 
 // Ready is message.Source.
-func (b *boundedBody) Ready() bool { return b.stream.Ready() }
+func (b *boundedBody) Ready() bool { return b.exchange.Stream.Ready() }

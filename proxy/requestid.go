@@ -9,9 +9,9 @@ import (
 // requestIDMax is the longest identifier taken over from a trusted proxy.
 const requestIDMax = 128
 
-// setRequestID keeps the identifier that a trusted proxy set, or makes one.
-func (p *passage) setRequestID(trusted bool) {
-	if trusted {
+// identify keeps the identifier that a trusted proxy set, or makes one.
+func (w *rewriter) identify(p *passage) {
+	if w.trusts(p.peer()) {
 		if id, ok := p.exchange.Request.Fields.Value(message.XRequestID); ok && isRequestID(id) {
 			p.id = append(p.id[:0], id...)
 			return

@@ -46,17 +46,16 @@ func (w *rewriter) trusts(addr netip.Addr) bool {
 func (w *rewriter) rewrite(p *passage) {
 	req := &p.exchange.Request
 	fields := &req.Fields
-	peer := p.exchange.Peer.Addr.Addr()
+	peer := p.peer()
 	trusted := w.trusts(peer)
 	p.unclear = fields.RemoveUnclear()
-	p.setRequestID(trusted)
 	chain := p.chain[:0]
 	start, begun := []byte(nil), false
 	if trusted {
 		chain = joinChain(chain, fields)
 		start, begun = fields.Value(message.XRequestStart)
 	}
-	client := w.client(chain, peer)
+	p.client = w.client(chain, peer)
 	if trusted {
 		fields.Remove(alwaysOurs)
 	} else {
@@ -70,8 +69,8 @@ func (w *rewriter) rewrite(p *passage) {
 	}
 	p.chain = chain
 	addIfAny(fields, "X-Forwarded-For", chain)
-	if client.IsValid() {
-		p.scratch = client.AppendTo(p.scratch[:0])
+	if p.client.IsValid() {
+		p.scratch = p.client.AppendTo(p.scratch[:0])
 		fields.Add("X-Real-IP", p.scratch)
 	}
 	p.addOrigin(fields)
@@ -88,15 +87,17 @@ func (w *rewriter) rewrite(p *passage) {
 // has said it.
 func (p *passage) addOrigin(fields *message.Fields) {
 	req := &p.exchange.Request
+	secure := req.Secure
+	if proto, ok := fields.Value(message.XForwardedProto); ok && isScheme(proto) {
+		secure = string(proto) == "https"
+	}
 	scheme, port := "http", "80"
-	if req.Secure {
+	if secure {
 		scheme, port = "https", "443"
 	}
-	if proto, ok := fields.Value(message.XForwardedProto); !ok || !isScheme(proto) {
-		fields.Remove(message.SetOf(message.XForwardedProto))
-		p.scratch = append(p.scratch[:0], scheme...)
-		fields.Add("X-Forwarded-Proto", p.scratch)
-	}
+	fields.Remove(message.SetOf(message.XForwardedProto))
+	p.scratch = append(p.scratch[:0], scheme...)
+	fields.Add("X-Forwarded-Proto", p.scratch)
 	if _, ok := fields.Value(message.XForwardedHost); !ok {
 		fields.Add("X-Forwarded-Host", req.Host)
 	}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"sync/atomic"
 	"time"
@@ -25,7 +26,6 @@ type tunnel struct {
 
 // tunnel passes on a 101 and then whatever the two ends say to each other.
 func (f *Forwarder) tunnel(p *passage, lease *upstream.Lease, resp *message.Response) {
-	p.status = resp.Status
 	t := &tunnel{stream: p.exchange.Stream, lease: lease}
 	t.touch()
 	lease.SetIdle(tunnelIdle)
@@ -40,8 +40,8 @@ func (f *Forwarder) tunnel(p *passage, lease *upstream.Lease, resp *message.Resp
 	if finishErr := t.stream.Finish(nil); err == nil { // which ends the reads of carryToApp
 		err = finishErr
 	}
-	if appErr := <-toApp; err == nil {
-		err = appErr
+	if clientErr := <-toApp; errors.Is(err, net.ErrClosed) {
+		err = clientErr // it was carryToApp that cut
 	}
 	p.sent = sent
 	if err != nil {
@@ -86,13 +86,14 @@ func (t *tunnel) carryToApp(ended chan<- error) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			ended <- nil // by Finish
 			return
-		case err == nil:
-			t.touch()
-			_, err = t.lease.Write(piece)
-		}
-		if err != nil {
+		case err != nil:
 			t.lease.Cut()
 			ended <- err
+			return
+		}
+		t.touch()
+		if _, err := t.lease.Write(piece); err != nil {
+			ended <- err // and no cut: what the app said before it closed is on its way
 			return
 		}
 	}

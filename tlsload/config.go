@@ -2,6 +2,8 @@ package tlsload
 
 import (
 	"crypto/tls"
+	"net"
+	"net/netip"
 	"strings"
 
 	"sallyport/conf"
@@ -13,7 +15,7 @@ func (k *Keyring) Config(plan conf.Core) *tls.Config {
 	names := namesOf(plan.Sites)
 	config := &tls.Config{
 		MinVersion: max(plan.MinTLS, tls.VersionTLS12),
-		NextProtos: []string{"http/1.1"},
+		NextProtos: []string{"http/1.1", "http/1.0"},
 		// P-384 and P-521 are left out: a TLS 1.2 message with one of their points has
 		// room for a certificate request, and the keeper refuses it. No client is lost:
 		// "A TLS-compliant application MUST support key exchange with secp256r1"
@@ -23,6 +25,9 @@ func (k *Keyring) Config(plan conf.Core) *tls.Config {
 		DynamicRecordSizingDisabled: true,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			handle := names.handle(hello.ServerName)
+			if hello.ServerName == "" {
+				handle = names.nameless(hello.Conn.LocalAddr())
+			}
 			if handle < 0 {
 				return nil, nil // crypto/tls answers with the alert unrecognized_name
 			}
@@ -39,19 +44,23 @@ func (k *Keyring) Config(plan conf.Core) *tls.Config {
 // names say which certificate a client gets. Handles are the keeper's; -1 is
 // a site without TLS, or none.
 type names struct {
-	exact    map[string]int // "example.com"
+	exact    map[string]int // "example.com", "[::1]"
 	wildcard map[string]int // ".example.com" for "*.example.com"
 	any      int            // of the site "*"
+	address  int            // of the first site with TLS that has an address
 	first    int            // of the first site with TLS
 }
 
 func namesOf(sites []conf.Site) names {
-	n := names{exact: map[string]int{}, wildcard: map[string]int{}, any: -1, first: -1}
+	n := names{exact: map[string]int{}, wildcard: map[string]int{}, any: -1, address: -1, first: -1}
 	for _, site := range sites {
 		if n.first < 0 {
 			n.first = site.Certificate
 		}
 		for _, host := range site.Hosts {
+			if n.address < 0 && isAddress(host) {
+				n.address = site.Certificate
+			}
 			switch {
 			case host == "*":
 				n.any = site.Certificate
@@ -65,15 +74,8 @@ func namesOf(sites []conf.Site) names {
 	return n
 }
 
-// handle returns the certificate for the name that a client sent; "" for none,
-// as clients do that connect to an address (RFC 6066, section 3).
+// handle returns the certificate for the name that a client sent.
 func (n names) handle(name string) int {
-	if name == "" {
-		if n.any >= 0 {
-			return n.any
-		}
-		return n.first
-	}
 	name = strings.ToLower(name)
 	if handle, ok := n.exact[name]; ok {
 		return handle
@@ -85,4 +87,36 @@ func (n names) handle(name string) int {
 		}
 	}
 	return n.any
+}
+
+// nameless returns the certificate for a client that sent no name, as those do
+// that connect to an address (RFC 6066, section 3). local is the one that it
+// reached; behind a NAT it is another than the client's, and there is no telling.
+func (n names) nameless(local net.Addr) int {
+	if tcp, ok := local.(*net.TCPAddr); ok {
+		if handle, ok := n.exact[hostOf(tcp.AddrPort().Addr())]; ok && handle >= 0 {
+			return handle
+		}
+	}
+	for _, handle := range []int{n.any, n.address, n.first} {
+		if handle >= 0 {
+			return handle
+		}
+	}
+	return -1
+}
+
+// hostOf is an address as a host of a site.
+func hostOf(address netip.Addr) string {
+	address = address.Unmap().WithZone("")
+	if address.Is6() {
+		return "[" + address.String() + "]"
+	}
+	return address.String()
+}
+
+// isAddress reports whether a host of a site is an address.
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil || strings.HasPrefix(host, "[")
 }

@@ -20,6 +20,12 @@
 // After 10 s the handshake fails. Every core draws an epoch, and every request
 // has an id of its own: a reply with another epoch or id is dropped.
 //
+// # Certificates that change
+//
+// A core greets the keeper each hour and is sent all certificates again. Another
+// one takes the place of the old with the next handshake; those under way go on
+// with theirs, whose key is the keeper's still.
+//
 // # Tickets
 //
 // The keeper makes the ticket keys, so that every core opens the tickets of

@@ -3,6 +3,8 @@ package tlsload
 import (
 	"crypto/tls"
 	"errors"
+	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -19,35 +21,51 @@ func TestNames(t *testing.T) {
 	site := func(certificate int, hosts ...string) conf.Site {
 		return conf.Site{Hosts: hosts, Certificate: certificate}
 	}
+	// What is asked for is a name, or, with a port, the address that a client without
+	// a name has reached.
 	cases := []struct {
 		name  string
 		sites []conf.Site
 		asked map[string]int
 	}{
 		{"exact", []conf.Site{site(0, "a.test", "b.test"), site(1, "c.test")}, map[string]int{
-			"a.test": 0, "b.test": 0, "c.test": 1, "C.TEST": 1, "d.test": none, "": 0,
+			"a.test": 0, "b.test": 0, "c.test": 1, "C.TEST": 1, "d.test": none, "192.0.2.1:443": 0,
 		}},
 		{"wildcard", []conf.Site{site(0, "*.a.test"), site(1, "b.a.test")}, map[string]int{
-			"x.a.test": 0, "b.a.test": 1, "a.test": none, "y.x.a.test": none, ".a.test": none, "": 0,
+			"x.a.test": 0, "b.a.test": 1, "a.test": none, "y.x.a.test": none, ".a.test": none, "192.0.2.1:443": 0,
 		}},
 		{"any", []conf.Site{site(0, "a.test"), site(1, "*")}, map[string]int{
-			"a.test": 0, "b.test": 1, "": 1,
+			"a.test": 0, "b.test": 1, "192.0.2.1:443": 1,
 		}},
 		{"without TLS", []conf.Site{site(none, "a.test"), site(0, "*.test")}, map[string]int{
-			"a.test": none, "b.test": 0, "": 0,
+			"a.test": none, "b.test": 0, "192.0.2.1:443": 0,
 		}},
 		{"any without TLS", []conf.Site{site(none, "*"), site(0, "a.test")}, map[string]int{
-			"a.test": 0, "b.test": none, "": 0,
+			"a.test": 0, "b.test": none, "192.0.2.1:443": 0,
 		}},
-		{"none", []conf.Site{site(none, "*")}, map[string]int{"a.test": none, "": none}},
+		{"none", []conf.Site{site(none, "*")}, map[string]int{"a.test": none, "192.0.2.1:443": none}},
+		{"addresses", []conf.Site{site(0, "a.test"), site(1, "192.0.2.1"), site(2, "[::1]", "192.0.2.2")}, map[string]int{
+			"192.0.2.1:443": 1, "192.0.2.2:443": 2, "[::ffff:192.0.2.2]:443": 2, "[::1]:443": 2, "192.0.2.3:443": 1,
+		}},
+		{"an address without TLS", []conf.Site{site(none, "192.0.2.1"), site(0, "a.test")}, map[string]int{"192.0.2.1:443": 0}},
+		{"an address and any", []conf.Site{site(0, "192.0.2.1"), site(1, "*")}, map[string]int{
+			"192.0.2.1:443": 0, "192.0.2.2:443": 1,
+		}},
 	}
 	for _, c := range cases {
 		names := namesOf(c.sites)
 		for name, want := range c.asked {
-			if got := names.handle(name); got != want {
+			got := names.handle(name)
+			if local, err := netip.ParseAddrPort(name); err == nil {
+				got = names.nameless(net.TCPAddrFromAddrPort(local))
+			}
+			if got != want {
 				t.Errorf("%s: %q gets %d, want %d", c.name, name, got, want)
 			}
 		}
+	}
+	if got := namesOf(cases[0].sites).nameless(&net.UnixAddr{}); got != 0 {
+		t.Errorf("over a unix socket: got %d", got)
 	}
 }
 

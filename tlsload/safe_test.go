@@ -66,7 +66,7 @@ func newSafe(t *testing.T, hosts ...string) safe {
 		})
 	}
 	var err error
-	if s.store, err = keeper.Load(plan, files, zerolog.Nop()); err != nil {
+	if s.store, err = keeper.Load(plan, files, keeper.AuthorityFiles{}, zerolog.Nop()); err != nil {
 		t.Fatal(err)
 	}
 	return s

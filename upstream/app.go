@@ -31,8 +31,16 @@ type Member struct {
 	inFlight atomic.Int64
 }
 
-// New is the app of a plan.
-func New(plan conf.App, buffers *h1.Buffers) *App {
+// New is the apps of a plan, in its order.
+func New(plan []conf.App, buffers *h1.Buffers) []*App {
+	apps := make([]*App, len(plan))
+	for i := range plan {
+		apps[i] = newApp(plan[i], buffers)
+	}
+	return apps
+}
+
+func newApp(plan conf.App, buffers *h1.Buffers) *App {
 	a := &App{Name: plan.Name, MaxBody: plan.MaxBody, plan: plan, buffers: buffers}
 	for _, socket := range plan.Sockets {
 		a.members = append(a.members, &Member{Socket: socket, addr: net.UnixAddr{Net: "unix", Name: socket}})

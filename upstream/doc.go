@@ -3,7 +3,7 @@
 //
 // A Lease is the right to run one request on one member, and the connection that
 // it runs on. A request that could not have reached the app may be tried once
-// more on another member; see Error.Retryable.
+// more on another member; see Lease.retryable.
 //
 // # Not here yet
 //

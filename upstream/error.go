@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"errors"
+	"io"
 	"os"
 	"syscall"
 
@@ -47,8 +48,11 @@ func cause(err error) string {
 	if errors.As(err, &refusal) {
 		return refusal.Cause
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "no answer in time"
+	case err == io.EOF:
+		return "connection closed"
 	}
 	return err.Error()
 }
@@ -72,6 +76,11 @@ func (e *Error) Status() int {
 	return 502
 }
 
+// hungUp reports whether err is the end of a connection in one of its forms.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
 // Hint is what to do about e, "" when nobody can tell.
 func (e *Error) Hint() string {
 	switch e.Errno() {
@@ -83,10 +92,11 @@ func (e *Error) Hint() string {
 		return "the core's user may not write to the socket or enter one of its folders: give the folder x and the socket w for that user or its group"
 	case syscall.EAGAIN:
 		return "the app's backlog is full: give it more workers or a longer backlog"
-	case syscall.ECONNRESET, syscall.EPIPE:
-		return "the app closed the connection before it answered: look for a crash or a worker timeout in its log"
 	}
-	if errors.Is(e.Err, os.ErrDeadlineExceeded) {
+	switch {
+	case hungUp(e.Err):
+		return "the app closed the connection before it answered: look for a crash or a worker timeout in its log"
+	case errors.Is(e.Err, os.ErrDeadlineExceeded):
 		return "raise timeout.first_byte or timeout.idle of the app, if it needs that long"
 	}
 	return ""

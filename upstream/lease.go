@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"sallyport/proxy/h1"
@@ -26,8 +25,9 @@ type Lease struct {
 	Replied   time.Time // when the first byte of the reply was there
 
 	uploading  bool         // upload was started and not waited for
-	uploaded   chan error   // its result
+	uploaded   chan error   // its result, when it touches the lease no more
 	uploadedAt atomic.Int64 // unix nanoseconds of its end; 0 before
+	clientGone atomic.Bool  // upload is about to cut the connection: the client's half broke
 }
 
 // Socket is the path of the member.
@@ -63,13 +63,9 @@ func (l *Lease) send(req *message.Request, body message.Source) error {
 // blame is err as a fault of the app, unless the client's half of the request
 // broke first and took the connection with it.
 func (l *Lease) blame(op Op, err error) error {
-	select {
-	case uploadErr := <-l.uploaded:
+	if l.uploading && l.clientGone.Load() {
 		l.uploading = false
-		if clientFault(uploadErr) {
-			return uploadErr
-		}
-	default:
+		return <-l.uploaded
 	}
 	return l.fault(op, err)
 }
@@ -95,6 +91,7 @@ func (l *Lease) await(firstByte time.Duration) error {
 func (l *Lease) startUpload(req *message.Request, body message.Source) {
 	l.uploading = true
 	l.uploadedAt.Store(0)
+	l.clientGone.Store(false)
 	go l.upload(req, body)
 }
 
@@ -103,17 +100,18 @@ func (l *Lease) startUpload(req *message.Request, body message.Source) {
 func (l *Lease) upload(req *message.Request, body message.Source) {
 	err := l.conn.SendBody(req, body)
 	l.uploadedAt.Store(time.Now().UnixNano())
-	l.uploaded <- err // first: whoever is woken by the cut looks for its reason here
 	if clientFault(err) {
-		l.conn.Cut() // so that nobody waits for a reply to half a request
+		l.clientGone.Store(true) // first: whoever is woken by the cut looks for its reason
+		l.conn.Cut()             // so that nobody waits for a reply to half a request
 	}
+	l.uploaded <- err // last: Release may give the lease to another request now
 }
 
 // clientFault reports whether err came from the source of a body and not from
 // the app.
 func clientFault(err error) bool {
-	var fault *message.SourceError
-	return errors.As(err, &fault)
+	_, ok := errors.AsType[*message.SourceError](err)
+	return ok
 }
 
 // ReadReply reads the next head of the reply to req, interim ones too. What it
@@ -142,7 +140,13 @@ func (l *Lease) Ready() bool { return l.conn.Ready() }
 func (l *Lease) Trailer() *message.Fields { return l.conn.Trailer() }
 
 // Write sends bytes to the app, once the protocol was changed.
-func (l *Lease) Write(p []byte) (int, error) { return l.conn.Write(p) }
+func (l *Lease) Write(p []byte) (int, error) {
+	n, err := l.conn.Write(p)
+	if err != nil {
+		err = l.fault(Send, err)
+	}
+	return n, err
+}
 
 // CloseWrite tells the app that nothing more comes, once the protocol was changed.
 func (l *Lease) CloseWrite() error { return l.conn.CloseWrite() }
@@ -181,8 +185,7 @@ func (l *Lease) retryable(req *message.Request, err error) bool {
 	if fault.Op == Connect {
 		return true
 	}
-	ended := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-	return ended && req.Length == 0 && isSafe(req.Method) && !l.conn.Replied()
+	return hungUp(err) && req.Length == 0 && isSafe(req.Method) && !l.conn.Replied()
 }
 
 func isSafe(method []byte) bool {

@@ -19,6 +19,7 @@ import (
 	"sallyport/proxy/message"
 	"sallyport/sockets"
 	"sallyport/tlsload"
+	"sallyport/upstream"
 )
 
 // A front is where clients arrive: it accepts connections, does their TLS
@@ -44,7 +45,7 @@ type door struct {
 // the engine, and the listeners.
 func newFront(plan *conf.Core, gifts sockets.Gifts, log zerolog.Logger) (*front, error) {
 	buffers := new(h1.Buffers)
-	forwarder := proxy.New(plan, buffers, log)
+	forwarder := proxy.New(plan, upstream.New(plan.Apps, buffers), log)
 	f := &front{
 		engine:    &h1.Engine{Handler: forwarder, Limits: plan.Limits, Buffers: buffers, Refused: forwarder.Refused},
 		handshake: plan.Limits.HeadTime,

@@ -1,15 +1,17 @@
 // Sallyport-keeper keeps the private keys and signs TLS handshakes for the cores.
 //
-//	sallyport-keeper --gifts plan,ready,link0,...,cert0,key0,...
+//	sallyport-keeper --gifts plan,ready,link0,...,cert0,key0,...,secret,root
 //
 // It is started by a warden of sallyport, never by hand. --gifts names the
 // descriptors that it inherits, from 3 on: its part of the plan (JSON in sealed
-// memory), a pipe for the one byte that says it is ready, a link to each core, and
-// the opened files of each certificate and its key. It reads the files, sends the
-// certificates to every core that says Hello, makes the keys of session tickets,
-// and answers requests for signatures until SIGTERM, or until no link has
-// another end any more. It keeps no state: killed and started again on the same
-// descriptors, it answers the requests that its predecessor left in the links.
+// memory), a pipe for the one byte that says it is ready, a link to each core,
+// the opened files of each certificate and its key, and those of the internal CA,
+// if the plan has one. It reads the files, sends the certificates to every core
+// that says Hello, makes the keys of session tickets, and answers requests for
+// signatures until SIGTERM, or until no link has another end any more. What it
+// keeps is in the two files of the internal CA: killed and started again on the same
+// descriptors, it has the same keys, and answers the requests that its predecessor
+// left in the links.
 //
 // The log is lines of JSON on stderr, or readable ones on a terminal. Exit codes:
 // 0 a good end, 1 a mistake of the operator, such as a key that does not match its
@@ -21,7 +23,8 @@
 // the files of the operator, once, before it is ready; and packets of the cores,
 // which are expected to be taken over by somebody from the internet. Those are at
 // most 1 KiB long and of two kinds, and what they ask to be signed must have the
-// form of a TLS handshake. It has a user of its own, no network, no file
+// form of a TLS handshake. The key of the internal CA signs nothing that they
+// send. It has a user of its own, no network, no file
 // but those given to it, and no way to start a program. It has no use for root and
 // refuses to run with it. Nobody else can read its memory: it is not dumpable.
 package main
@@ -112,11 +115,12 @@ func run(names string, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	files, err := filesOf(gifts, len(plan.Certificates))
-	if err != nil {
+	files, noFiles := filesOf(gifts, plan.Certificates)
+	kept, noAuthority := authorityOf(gifts, plan.Authority)
+	if err := errors.Join(noFiles, noAuthority); err != nil {
 		return err
 	}
-	store, err := keeper.Load(plan, files, log)
+	store, err := keeper.Load(plan, files, kept, log)
 	if err != nil {
 		return err
 	}
@@ -148,9 +152,13 @@ func readPlan(gifts sockets.Gifts) (plan conf.Keeper, err error) {
 	return plan, nil
 }
 
-func filesOf(gifts sockets.Gifts, certificates int) ([]keeper.Files, error) {
-	files := make([]keeper.Files, certificates)
+// filesOf finds the files of every certificate that has any.
+func filesOf(gifts sockets.Gifts, certificates []conf.Certificate) ([]keeper.Files, error) {
+	files := make([]keeper.Files, len(certificates))
 	for i := range files {
+		if certificates[i].Internal {
+			continue
+		}
 		var noCert, noKey error
 		files[i].Cert, noCert = gifts.FD("cert" + strconv.Itoa(i))
 		files[i].Key, noKey = gifts.FD("key" + strconv.Itoa(i))
@@ -159,6 +167,17 @@ func filesOf(gifts sockets.Gifts, certificates int) ([]keeper.Files, error) {
 		}
 	}
 	return files, nil
+}
+
+// authorityOf finds the files of the internal CA, if there is one.
+func authorityOf(gifts sockets.Gifts, plan *conf.Authority) (files keeper.AuthorityFiles, err error) {
+	if plan == nil {
+		return files, nil
+	}
+	var noSecret, noRoot error
+	files.Secret, noSecret = gifts.FD("secret")
+	files.Root, noRoot = gifts.FD("root")
+	return files, errors.Join(noSecret, noRoot)
 }
 
 // linksOf finds link0, link1, and so on: as many as there are.

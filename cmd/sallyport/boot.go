@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -94,6 +95,7 @@ func (b *boot) launch() error {
 		Starter: os.Getuid(),
 		Control: b.plan.Control,
 		Shared:  b.plan.Users.Core.UID == b.plan.Users.Keeper.UID,
+		Trust:   trustHint(b.plan),
 	}
 	gifts, err := b.coreGifts(&main)
 	if err != nil {
@@ -121,6 +123,7 @@ func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.fillAdvertisePort()
 	part, err := sealJSON("core", b.plan.Core)
 	if err != nil {
 		return nil, err
@@ -147,6 +150,18 @@ func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 		gifts = append(gifts, sockets.Gift{Name: "announce", FD: b.readyFD})
 	}
 	return gifts, nil
+}
+
+// fillAdvertisePort puts the port that was bound where the plan had to say 0.
+func (b *boot) fillAdvertisePort() {
+	for i, wanted := range b.plan.Listeners {
+		if b.plan.Core.AdvertisePort != 0 || !wanted.Secure {
+			continue
+		}
+		bound := b.listeners[i].Address
+		// An address without a port is that of a unix socket, and the port stays 0.
+		b.plan.Core.AdvertisePort, _ = strconv.Atoi(bound[strings.LastIndexByte(bound, ':')+1:])
+	}
 }
 
 // startKeeper starts the warden of the keeper under the keeper's uid, and
@@ -194,7 +209,6 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gifts, error) {
 	if err != nil {
 		return nil, err
 	}
-	unix.Close(leash) // the main warden must not hold the end that it watches
 	main.Sibling = sibling{Name: "keeper", PID: pid}
 	return held, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -23,13 +24,21 @@ func checkCommand(args []string) int {
 	}
 	wrong, unknown := checkFiles(plan)
 	mistakes = append(checkIDs(plan), wrong...)
-	for _, notice := range append(plan.Notices, unknown...) {
+	blocked, unasked := checkWays(plan)
+	for _, notice := range slices.Concat(plan.Notices, unknown, unasked) {
 		fmt.Fprintln(os.Stderr, notice)
 	}
 	if len(mistakes) > 0 {
-		return complain(mistakes)
+		return complain(append(mistakes, blocked...))
+	}
+	if len(blocked) > 0 {
+		complain(blocked)
+		return exitCheck
 	}
 	fmt.Printf("%s: fine: %s\n", *path, summary(plan))
+	if trust := trustHint(plan); trust != "" {
+		fmt.Printf("once it has run, this makes the machine trust its internal CA: %s\n", trust)
+	}
 	return exitFine
 }
 

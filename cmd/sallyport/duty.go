@@ -24,6 +24,7 @@ type duty struct {
 	Starter   int     // uid whose orders count, beside 0
 	Control   string  // path of the control socket
 	Shared    bool    // core and keeper have one uid
+	Trust     string  // how to trust the internal CA; "" when there is nothing to say
 }
 
 // A wardPlan is one process to keep alive.

@@ -28,10 +28,13 @@ type keeperFile struct {
 	where conf.Place
 }
 
-// keeperFiles lists the files of all certificates, in the order of the keeper's gifts.
+// keeperFiles lists the files of all certificates that have some.
 func keeperFiles(plan *conf.Plan) []keeperFile {
 	var files []keeperFile
 	for i, certificate := range plan.Keeper.Certificates {
+		if certificate.Internal {
+			continue
+		}
 		n, where := strconv.Itoa(i), certificate.Where
 		where.Key = "site.tls.cert"
 		files = append(files, keeperFile{gift: "cert" + n, path: certificate.Cert, where: where})

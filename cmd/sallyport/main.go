@@ -2,6 +2,7 @@
 //
 //	sallyport run   [-c sallyport.toml] [--ready-fd N]
 //	sallyport check [-c sallyport.toml]
+//	sallyport plan  [-c sallyport.toml] [--json]
 //	sallyport stop  [-c sallyport.toml | --control PATH]
 //	sallyport version
 //
@@ -11,7 +12,9 @@
 // with --ready-fd, writes "ready" and a line feed to that descriptor. The log is
 // stderr: a line of JSON each, or text on a terminal.
 //
-// check says every mistake of the configuration. stop asks a running sallyport
+// check says every mistake of the configuration, and goes to each app's socket as
+// the core will; what is in the way comes with its fix. plan shows the processes,
+// users, listeners and sites that run would make. stop asks a running sallyport
 // to end, as TERM does, and waits until it has.
 //
 // Two more commands are for its own use: stage gives away what a role must not
@@ -19,7 +22,7 @@
 //
 // # Exit status
 //
-// 0 fine; 1 a mistake of the operator, said on stderr; 2 wrong usage.
+// 0 fine; 1 a mistake of the operator, said on stderr; 2 wrong usage; 3 a check failed.
 //
 // # Security
 //
@@ -51,13 +54,15 @@ const (
 	exitFine    = 0
 	exitMistake = 1
 	exitUsage   = 2
+	exitCheck   = 3
 )
 
 // usage is what --help prints.
 const usage = `usage: sallyport COMMAND [-c sallyport.toml]
 
   run      serve in the foreground; --ready-fd N gets a line when it does
-  check    say every mistake of the configuration
+  check    say every mistake of the configuration, and what is in the way to an app
+  plan     show who would run as whom, and where; --json for programs
   stop     end a running sallyport and wait for it; --control PATH finds it too
   version  say which sallyport this is
 `
@@ -80,6 +85,8 @@ func command(args []string) int {
 		return runCommand(args)
 	case "check":
 		return checkCommand(args)
+	case "plan":
+		return planCommand(args)
 	case "stop":
 		return stopCommand(args)
 	case "version", "--version":
@@ -92,7 +99,7 @@ func command(args []string) int {
 		fmt.Print(usage)
 		return exitFine
 	}
-	if slices.Contains([]string{"serve", "plan", "reload", "status", "privs"}, name) {
+	if slices.Contains([]string{"serve", "reload", "status", "privs"}, name) {
 		fmt.Fprintf(os.Stderr, "sallyport %s: not yet\n", name)
 	} else {
 		fmt.Fprintf(os.Stderr, "sallyport: %q is no command\n%s", name, usage)

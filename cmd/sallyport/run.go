@@ -42,6 +42,7 @@ func runCommand(args []string) int {
 	mistakes = append(mistakes, checkIDs(plan)...)
 	mistakes = append(mistakes, b.bind(given)...)
 	mistakes = append(mistakes, b.openFiles()...)
+	mistakes = append(mistakes, b.openAuthority()...)
 	if len(mistakes) > 0 {
 		return complain(mistakes)
 	}

@@ -76,21 +76,26 @@ func stop(control string) error {
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: control}); err != nil {
 		return err
 	}
-	if err := sockets.Send(fd, []byte(orderStop)); err != nil {
-		return err
+	answer, n := make([]byte, orderBytesMax), 0
+	if err = sockets.Send(fd, []byte(orderStop)); err == nil {
+		n, _, err = sockets.Receive(fd, answer)
 	}
-	answer := make([]byte, orderBytesMax)
-	n, _, err := sockets.Receive(fd, answer)
-	if errors.Is(err, io.EOF) || err == nil && order(answer[:n]) != orderStop {
-		return errors.New("the order was refused; its log says why")
+	if hungUp(err) || err == nil && order(answer[:n]) != orderStop {
+		return errors.New("the order was refused; the log of sallyport says why")
 	}
 	for err == nil {
 		_, _, err = sockets.Receive(fd, answer)
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+	if hungUp(err) {
 		return nil
 	}
 	return err
+}
+
+// hungUp reports whether the other side has closed the connection, with or
+// without having read everything.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE)
 }
 
 // stopHint says how to mend what kept stop from its work; "" when that is clear.

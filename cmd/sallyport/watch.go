@@ -180,6 +180,9 @@ func (w *warden) sayReady() {
 		}
 	}
 	w.log.Info("ready", "http", http, "https", https, "pid", os.Getpid())
+	if w.duty.Trust != "" {
+		w.log.Info("internal CA used", "trust", w.duty.Trust)
+	}
 	if w.announce < 0 {
 		return
 	}

@@ -35,7 +35,19 @@ async def stream(query, send):
     await send({"type": "http.response.body", "body": b"three\n"})
 
 
+async def web_socket(receive, send):
+    await send({"type": "websocket.accept"})
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        if message["type"] == "websocket.receive":  # the first one says "connect"
+            await send({"type": "websocket.send", "text": message["text"]})
+
+
 async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        return await web_socket(receive, send)
     if scope["type"] != "http":
         raise RuntimeError("this app speaks only http")
     path, query = scope["path"], scope["query_string"].decode()

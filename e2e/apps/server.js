@@ -1,6 +1,8 @@
 // The node app of the end-to-end tests; wsgi.py says what it answers. Beyond
-// that it echoes whatever comes after an upgrade, /abort ends the connection
-// without an answer, and /broken (?length or ?chunked) in the middle of one.
+// that, /abort ends the connection without an answer, /broken (?length or
+// ?chunked) in the middle of one, and whatever comes after an upgrade to
+// anything but a WebSocket is sent back. It listens on its argument, a socket or
+// the number of a descriptor, or without one on the descriptor that it was given.
 const crypto = require("crypto");
 const fs = require("fs");
 const http = require("http");
@@ -57,11 +59,38 @@ const app = http.createServer(async (request, reply) => {
   reply.end(request.method === "HEAD" ? undefined : body);
 });
 
+// webSocket sends back every frame. The app is its own implementation: frames
+// of less than 64 KiB, which is all that the tests send.
+function webSocket(request, socket, first) {
+  const salted = request.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+  const accept = crypto.createHash("sha1").update(salted).digest("base64");
+  socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n");
+  socket.write(`Sec-WebSocket-Accept: ${accept}\r\n\r\n`);
+  let bytes = first;
+  const take = (more) => {
+    bytes = Buffer.concat([bytes, more]);
+    while (bytes.length >= 6) {
+      const short = bytes[1] & 127;
+      const [length, at] = short === 126 ? [bytes.readUInt16BE(2), 4] : [short, 2];
+      if (bytes.length < at + 4 + length) return;
+      const mask = bytes.subarray(at, at + 4);
+      const payload = bytes.subarray(at + 4, at + 4 + length).map((byte, i) => byte ^ mask[i % 4]);
+      socket.write(Buffer.concat([Buffer.from([bytes[0], short]), bytes.subarray(2, at), payload]));
+      if ((bytes[0] & 15) === 8) return socket.end(); // a close frame, the last one
+      bytes = bytes.subarray(at + 4 + length);
+    }
+  };
+  socket.on("data", take);
+  take(Buffer.alloc(0));
+}
+
 app.on("upgrade", (request, socket, first) => {
   socket.on("error", () => socket.destroy());
+  if (request.headers.upgrade === "websocket") return webSocket(request, socket, first);
   socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${request.headers.upgrade}\r\n\r\n`);
   socket.write(first);
   socket.pipe(socket);
 });
 
-app.listen(process.argv[2]);
+const place = process.argv[2] || "3";
+app.listen(/^\d+$/.test(place) ? { fd: Number(place) } : place);

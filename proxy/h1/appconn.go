@@ -106,7 +106,7 @@ func (a *AppConn) sendPiece(req *message.Request, body message.Source) (done boo
 
 // put appends p to what is buffered if that keeps it small, and else sends both.
 func (a *AppConn) put(p []byte) error {
-	if len(a.out)+len(p)+2 <= cap(a.out) {
+	if len(a.out)+len(p)+chunkFrame <= cap(a.out) {
 		a.out = append(a.out, p...)
 		return nil
 	}
@@ -142,9 +142,9 @@ func (a *AppConn) Await(firstByte time.Duration) error {
 	if len(a.in.unused()) > 0 {
 		return nil
 	}
-	a.in.idle = firstByte
+	a.in.pace(firstByte)
 	err := a.in.fill()
-	a.in.idle = a.idle
+	a.in.pace(a.idle)
 	a.read = a.read || err == nil
 	return err
 }
@@ -215,9 +215,9 @@ func (a *AppConn) Trailer() *message.Fields {
 
 // SetIdle changes the limit of waits without progress; 0 is none.
 func (a *AppConn) SetIdle(idle time.Duration) {
-	a.idle, a.in.idle = idle, idle
+	a.idle = idle
+	a.in.pace(idle)
 	if idle == 0 {
-		a.in.limit(0)
 		_ = a.conn.SetWriteDeadline(time.Time{}) // as in limit
 	}
 }

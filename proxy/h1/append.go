@@ -72,6 +72,10 @@ func appendStatusLine(b []byte, status int) []byte {
 	return append(b, "\r\n"...)
 }
 
+// chunkFrame is what chunked coding adds around a chunk at most: the CRLF behind
+// it, and the head of the next or the end of the body.
+const chunkFrame = len("\r\n" + "ffffffffffffffff\r\n")
+
 // appendChunk appends the head of a chunk; the chunk and a CRLF follow it.
 func appendChunk(b []byte, length int) []byte {
 	b = strconv.AppendUint(b, uint64(length), 16)

@@ -46,9 +46,6 @@ func (b *body) sized(length int64) {
 	if length == 0 {
 		b.state = ended
 	}
-	if length > smallBytes {
-		b.in.widen()
-	}
 }
 
 func (b *body) inChunks() {
@@ -109,6 +106,9 @@ func truncated(err error) error {
 
 func (b *body) piece(limit int64) ([]byte, error) {
 	if b.in.from == b.in.to {
+		if b.in.to == smallBytes {
+			b.in.widen() // the last read filled it: this body is a long one
+		}
 		if err := b.in.fill(); err != nil {
 			if b.state == inPiece {
 				err = truncated(err)
@@ -145,9 +145,6 @@ func (b *body) nextChunk() error {
 	}
 	if n > 0 {
 		b.state, b.left = inPiece, n
-		if n > smallBytes {
-			b.in.widen()
-		}
 		return nil
 	}
 	if err := b.readTrailer(); err != nil {

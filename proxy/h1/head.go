@@ -198,7 +198,7 @@ func parseHost(req *message.Request, target []byte, scratch *[]byte) error {
 		return err
 	}
 	req.Host, req.Authority = host, toLower(host, scratch)
-	if target != nil && !message.EqualFold(target, string(req.Authority)) {
+	if target != nil && !message.SameFold(target, host) {
 		return message.ErrHostDisagrees
 	}
 	req.Fields.Remove(message.SetOf(message.Host))

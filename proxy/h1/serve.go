@@ -47,10 +47,23 @@ func (e *Engine) Drain() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for c := range e.conns {
-		if c.idle.Load() {
-			c.in.limit(-1)
-		}
+		c.endIdle()
 	}
+}
+
+// endIdle closes c if it is idle.
+func (c *ClientConn) endIdle() {
+	c.idleMu.Lock()
+	defer c.idleMu.Unlock()
+	if c.idle {
+		c.in.limit(-1)
+	}
+}
+
+func (c *ClientConn) setIdle(idle bool) {
+	c.idleMu.Lock()
+	defer c.idleMu.Unlock()
+	c.idle = idle
 }
 
 func (e *Engine) add(c *ClientConn) {
@@ -83,7 +96,9 @@ type ClientConn struct {
 	exchange message.Exchange
 	lower    []byte // the Authority, where the client wrote capitals
 	served   int    // exchanges
-	idle     atomic.Bool
+
+	idleMu sync.Mutex // orders the deadline that Drain sets before those of a request
+	idle   bool       // waiting for a request; guarded by idleMu
 
 	// received is true once the whole request body was handed out; the one thing
 	// that a writer must know of a reader.
@@ -130,11 +145,11 @@ func (c *ClientConn) awaitRequest() bool {
 		c.in.limit(wait)
 		// Drain sets draining before it looks for idle connections, and we say that
 		// we are idle before we look at draining: one of us sees the other.
-		c.idle.Store(true)
+		c.setIdle(true)
 		if c.engine.draining.Load() || c.in.fill() != nil {
 			return false
 		}
-		c.idle.Store(false)
+		c.setIdle(false)
 	}
 	c.exchange.Begun = time.Now()
 	return true
@@ -149,11 +164,16 @@ func (c *ClientConn) readHead() *message.Refusal {
 	c.body.toClose() // until the head tells
 	c.received.Store(false)
 	c.expect = false
-	c.skipEmptyLine()
 	c.in.idle = 0
 	c.in.limit(c.engine.Limits.HeadTime)
+	if err := c.skipEmptyLine(); err != nil {
+		return refusalOf(err)
+	}
 	head, err := c.in.head(&c.engine.Limits)
-	if err != nil {
+	switch {
+	case err != nil && len(c.in.unused()) == 0:
+		return errClosed // an empty line behind a body began no request
+	case err != nil:
 		return refusalOf(err)
 	}
 	how, minor, err := parseRequest(head, req, &c.lower, &c.engine.Limits)
@@ -170,10 +190,15 @@ func (c *ClientConn) readHead() *message.Refusal {
 // skipEmptyLine obeys "a server that is expecting to receive and parse a
 // request-line SHOULD ignore at least one empty line (CRLF) received prior to the
 // request-line" RFC 9112, section 2.2.
-func (c *ClientConn) skipEmptyLine() {
-	if unused := c.in.unused(); len(unused) >= 2 && unused[0] == '\r' && unused[1] == '\n' {
-		c.in.from += 2
+func (c *ClientConn) skipEmptyLine() error {
+	if c.in.unused()[0] != '\r' {
+		return nil
 	}
+	line, err := c.in.line(1, message.ErrRequestLine)
+	if err == nil && len(line) > 0 {
+		err = message.ErrRequestLine
+	}
+	return err
 }
 
 // begin readies c for the body and the answer of a request that was accepted.
@@ -183,7 +208,7 @@ func (c *ClientConn) begin(how message.Framing) {
 	c.reply.head = string(req.Method) == "HEAD"
 	c.reply.keep = !how.Close && (c.reply.minor == 1 || how.Keep) &&
 		(limits.RequestsPerConnection == 0 || c.served < limits.RequestsPerConnection)
-	c.in.idle = limits.BodyIdle
+	c.in.pace(limits.BodyIdle)
 	if how.Chunked {
 		c.body.inChunks()
 	} else {
@@ -222,13 +247,13 @@ func (c *ClientConn) endExchange() bool {
 	case !c.reply.finished:
 		c.reset()
 		return false
-	case c.reply.tunnel:
-		return false
 	case !c.received.Load():
 		c.linger()
 		return false
 	}
-	c.body.settle()
+	if c.body.settle(); !c.reply.keep && len(c.in.unused()) > 0 {
+		c.linger() // more requests, which will not be answered
+	}
 	return c.reply.keep
 }
 
@@ -245,10 +270,11 @@ func (c *ClientConn) reset() {
 	conn.Close()
 }
 
-// Bounds of linger: a client that still sends after this much gets its reset.
+// Bounds of linger: a client that still sends after this much gets its reset. A
+// client that looks for an answer only when it has sent a whole file needs both.
 const (
-	lingerBytes = 1 << 20
-	lingerTime  = 2 * time.Second
+	lingerBytes = 32 << 20
+	lingerTime  = 5 * time.Second
 )
 
 // linger closes for writing, and reads for a moment what the client still sends:
@@ -261,6 +287,7 @@ func (c *ClientConn) linger() {
 	}
 	c.in.discard()
 	c.in.resume()
+	c.in.widen()
 	c.in.idle = 0
 	c.in.limit(lingerTime)
 	for read := 0; read < lingerBytes; {

@@ -55,8 +55,8 @@ func (c *ClientConn) sendContinue() error {
 	if c.reply.begun || len(c.in.unused()) > 0 {
 		return nil
 	}
-	_, err := c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
-	return err
+	c.reply.out = append(c.takeOut(), "HTTP/1.1 100 Continue\r\n\r\n"...)
+	return c.Flush()
 }
 
 // Reply is message.Stream.
@@ -82,7 +82,7 @@ func (c *ClientConn) Reply(resp *message.Response) error {
 		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
 		b = append(b, c.exchange.Request.Upgrade...)
 		r.out = append(b, "\r\n\r\n"...)
-		r.tunnel, r.left = true, -1
+		r.tunnel, r.keep, r.left = true, false, -1
 		c.beginTunnel()
 		return nil
 	}
@@ -103,8 +103,7 @@ func (c *ClientConn) beginTunnel() {
 	c.body.settle()
 	c.body.toClose()
 	c.received.Store(false) // so that Finish ends the reading
-	c.in.idle = 0
-	c.in.limit(0)
+	c.in.pace(0)
 }
 
 func (c *ClientConn) replyInterim(resp *message.Response) error {
@@ -175,7 +174,7 @@ var (
 // put appends p to what is buffered if that keeps it small, and else sends both.
 func (c *ClientConn) put(p []byte) error {
 	r := &c.reply
-	if r.out = c.takeOut(); len(r.out)+len(p)+2 <= cap(r.out) {
+	if r.out = c.takeOut(); len(r.out)+len(p)+chunkFrame <= cap(r.out) {
 		r.out = append(r.out, p...)
 		return nil
 	}

@@ -16,10 +16,16 @@ type line struct {
 	name            Name
 }
 
-// Reset empties f and keeps its buffers.
+// Reset empties f and keeps its buffers, unless one head made them giants.
 func (f *Fields) Reset() {
 	f.bytes, f.lines = f.bytes[:0], f.lines[:0]
+	if cap(f.bytes) > keptBytesMax {
+		f.bytes = nil
+	}
 }
+
+// keptBytesMax bounds what an empty Fields holds: far more than most heads have.
+const keptBytesMax = 64 << 10
 
 // Hold empties f and gives it a copy of head, which it returns. The copy costs
 // less than the rule that it replaces: no reader has to keep its buffer still
@@ -83,11 +89,12 @@ func (f *Fields) Remove(names Set) {
 	f.keep(func(l *line) bool { return !names.Has(l.name) })
 }
 
-// RemoveListed takes out every line whose name is an element of list, the
-// comma-separated value of a Connection field.
-func (f *Fields) RemoveListed(list []byte) {
-	for option := range Elements(list) {
-		f.keep(func(l *line) bool { return !sameFold(f.bytes[l.key:l.keyEnd], option) })
+// rename gives every line whose name is key, in any case, another known name.
+func (f *Fields) rename(key []byte, name Name) {
+	for i := range f.lines {
+		if l := &f.lines[i]; SameFold(f.bytes[l.key:l.keyEnd], key) {
+			l.name = name
+		}
 	}
 }
 
@@ -163,7 +170,8 @@ func TrimSpace(b []byte) []byte {
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' }
 
-func sameFold(a, b []byte) bool {
+// SameFold reports whether a and b are equal in any ASCII case.
+func SameFold(a, b []byte) bool {
 	if len(a) != len(b) {
 		return false
 	}

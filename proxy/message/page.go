@@ -7,6 +7,7 @@ type Page struct {
 	Status   int
 	Text     string // one line; "" for the status alone
 	Location string // of a redirect
+	ID       []byte // X-Request-Id; nil if it has none
 }
 
 // Send sends p as the whole answer of stream.
@@ -24,6 +25,9 @@ func (p *Page) Send(stream Stream) error {
 	resp.Fields.Add("Content-Type", []byte("text/plain; charset=utf-8"))
 	if p.Location != "" {
 		resp.Fields.Add("Location", []byte(p.Location))
+	}
+	if len(p.ID) > 0 {
+		resp.Fields.Add("X-Request-Id", p.ID)
 	}
 	if err := stream.Reply(&resp); err != nil {
 		return err

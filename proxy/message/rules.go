@@ -104,7 +104,7 @@ func CheckFraming(f *Fields, minor int) (Framing, error) {
 		// Transfer-Encoding" RFC 9112, section 6.1
 		return how, ErrLengthAndCoding
 	}
-	if err := removeNamed(f); err != nil {
+	if err := nameFraming(f); err != nil {
 		return how, err
 	}
 	f.Remove(framing)
@@ -160,13 +160,14 @@ func hasOption(list []byte, option string) bool {
 	return false
 }
 
-// removeNamed obeys "Intermediaries MUST parse a received Connection header field
+// nameFraming calls KeepAlive what Connection names, so that it goes with all that
+// is framing: "Intermediaries MUST parse a received Connection header field
 // before a message is forwarded and, for each connection-option in this field,
 // remove any header or trailer field(s) from the message with the same name"
 // RFC 9110, section 7.6.1. An option that names what every message needs is an
 // attack, not an option.
-func removeNamed(f *Fields) error {
-	for i := 0; i < f.Len(); i++ {
+func nameFraming(f *Fields) error {
+	for i := range f.Len() {
 		name, _, value := f.Line(i)
 		if name != Connection {
 			continue
@@ -179,10 +180,7 @@ func removeNamed(f *Fields) error {
 			case Host, ContentLength, TransferEncoding, Connection:
 				return ErrConnection
 			}
-		}
-		before := f.Len()
-		if f.RemoveListed(value); f.Len() != before {
-			i = -1 // the lines moved; what Connection named is gone, so this ends
+			f.rename(option, KeepAlive)
 		}
 	}
 	return nil

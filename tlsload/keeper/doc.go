@@ -1,9 +1,10 @@
 // Package keeper keeps private keys and signs TLS handshakes with them, for
 // cores that it does not trust.
 //
-//	Store    the certificates and keys, read once from descriptors
-//	Keeper   one thread: waits for packets of all links, answers one after the other
-//	session  one link: its state, the permitted table, what it is still owed
+//	Store      the certificates and keys, read once from descriptors
+//	authority  the internal CA: its root, and the certificates that it issues
+//	Keeper     one thread: waits for packets of all links, answers one after the other
+//	session    one link: its state, the permitted table, what it is still owed
 //
 // # What a taken-over core can get
 //
@@ -15,6 +16,29 @@
 // 100 bytes are free, with P-256 the last 64 are any point's. A signed format
 // that is neither ASN.1 nor text and allows twelve given bytes in its middle could
 // be passed off as a handshake; none is known to us that a site's key counts for.
+//
+// # The internal CA
+//
+// All that is kept of it is a secret of 32 bytes, and the root, which others have
+// to find again:
+//
+//	secret ──HKDF──► key of the root ──signs──► root.pem: 10 years, path length 0
+//	   │                          └────signs──► leaf: 7 days, no intermediate ones
+//	   └─────HKDF──► key of the leaf, by the names in it
+//
+// The key of the root has no handle: no message of a core reaches it, and what
+// it signs is made here, of the plan's names and the clock. A keeper that follows
+// a killed one derives the same keys and issues other leaves for them; a core that
+// still has an old leaf does not notice, and takes the next one at its next Hello.
+// Hello is also what renews leaves with less than a third of their life left:
+// there is no timer, so that a wrong clock that was set right needs no restart.
+//
+// The root is written once, and again only if the file is empty or no longer this
+// CA's, or in the last year of its life; it is the same key and the same name then,
+// and whoever trusts the old one trusts what is issued under the new one.
+//
+// Without a folder both files are memory of the warden. The CA then lives as long
+// as the service, and nobody can be made to trust it for longer.
 //
 // # Links and epochs
 //
@@ -31,7 +55,8 @@
 // can stop the thread; it asks again. With RSA of 2048 bits the thread makes some
 // 750 signatures per second; more would take more keepers on the same links.
 //
-// In steady state it calls ppoll, recvfrom and sendto, and write for the log.
+// In steady state it calls ppoll, recvfrom and sendto, and write for the log. The
+// files of the internal CA are written before the first Hello is read, or never.
 //
 // # Decisions
 //
@@ -39,4 +64,11 @@
 // content with three: crypto/x509 and others let pass what follows the fields
 // that they know, and do not look into attributes that they do not know. A walk
 // to the last byte could be defeated by a bad byte there.
+//
+// 2026-11-25: The root has no name constraints. tls = "internal" may be written for
+// any name, so that the names are not known when the root is made; and those that
+// have it by default, addresses among them, are no one's domain to constrain to.
+//
+// 2026-11-25: A leaf has no subject and no common name. Clients have looked at
+// the alternative names alone for years, and one list cannot disagree with itself.
 package keeper

@@ -76,6 +76,22 @@ func (k *Keeper) Serve(ctx context.Context) error {
 	}
 }
 
+// renew issues the internal certificates anew that are near their end. A core
+// decides when it is called, the dates alone whether anything is signed.
+func (k *Keeper) renew(now time.Time) {
+	for i := range k.store.pairs {
+		p := &k.store.pairs[i]
+		if !p.isDue(now) {
+			continue
+		}
+		if err := k.store.authority.issue(p, now); err != nil {
+			k.log.Error().Err(err).Msg("certificate not renewed")
+			continue
+		}
+		k.log.Info().Strs("hosts", p.issuedFor).Time("until", p.leaf.NotAfter).Msg("certificate renewed")
+	}
+}
+
 // interest is what a session waits for.
 func (s *session) interest() unix.PollFd {
 	if s.state == ended {

@@ -110,7 +110,7 @@ func stocked(t *testing.T, keys ...crypto.Signer) *Store {
 		plan.Certificates = append(plan.Certificates, conf.Certificate{Cert: "shop.pem", Key: "shop.key"})
 		files = append(files, Files{given(t, cert), given(t, private)})
 	}
-	store, err := Load(plan, files, zerolog.Nop())
+	store, err := Load(plan, files, AuthorityFiles{}, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,8 @@ type pair struct {
 	// One value for all signatures: crypto/ecdsa remembers what it has computed for
 	// a key by its pointer.
 	key crypto.Signer
+	// The names that the authority issues the certificate for; nil with files.
+	issuedFor []string
 }
 
 // load reads one pair. Both files are looked at before anything is said.

@@ -36,7 +36,7 @@ func loadOne(t *testing.T, cert, key []byte) (store *Store, log string, err erro
 	where := conf.Place{File: "sallyport.toml", Line: 4, Key: "site.tls"}
 	plan := conf.Keeper{Certificates: []conf.Certificate{{Cert: "/etc/shop.pem", Key: "/etc/shop.key", Where: where}}}
 	var text bytes.Buffer
-	store, err = Load(plan, []Files{{given(t, cert), given(t, key)}}, zerolog.New(&text))
+	store, err = Load(plan, []Files{{given(t, cert), given(t, key)}}, AuthorityFiles{}, zerolog.New(&text))
 	return store, text.String(), err
 }
 

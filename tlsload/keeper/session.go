@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -99,9 +100,10 @@ func (s *session) take(packet []byte) {
 	}
 }
 
-// hello begins to send the certificates, and sends the ticket keys. A core that
-// repeats it while certificates are on their way gets the rest of them, not all
-// from the first.
+// hello begins to send the certificates, and sends the ticket keys. Internal ones
+// are renewed here, when it is time: cores ask every hour, and nobody else would
+// notice. A core that repeats it while certificates are on their way gets the rest
+// of them, not all from the first.
 func (s *session) hello(packet []byte, epoch uint64) {
 	if _, err := keywire.DecodeHello(packet); err != nil {
 		s.refuse(epoch, 0, keywire.Malformed)
@@ -111,6 +113,7 @@ func (s *session) hello(packet []byte, epoch uint64) {
 		s.next = 0
 	}
 	s.state, s.epoch = greeted, epoch
+	s.keeper.renew(time.Now())
 	// When it finds no room the core misses it, and says Hello again.
 	_ = s.send(keywire.Tickets{Epoch: epoch, Keys: s.keeper.tickets.keys[:]}.Append(s.keeper.reply[:0]))
 	s.pay()

@@ -13,9 +13,10 @@ import (
 	"sallyport/tlsload/keywire"
 )
 
-// A Store is the certificates and their keys, by handle. It does not change.
+// A Store is the certificates and their keys, by handle. The keys do not change.
 type Store struct {
-	pairs []pair
+	pairs     []pair
+	authority *authority // nil when no certificate is internal
 }
 
 // Files are the descriptors of a certificate and its key. They stay open, and
@@ -24,21 +25,41 @@ type Files struct {
 	Cert, Key int
 }
 
-// Load reads what the plan names from the files, which are in the same order.
-// Its error joins every conf.Mistake in them. What works but is unwise is a
-// warning in the log.
-func Load(plan conf.Keeper, files []Files, log zerolog.Logger) (*Store, error) {
+// AuthorityFiles are the descriptors of what is kept of the internal CA, to be
+// read and written. They stay open, too.
+type AuthorityFiles struct {
+	Secret, Root int
+}
+
+// Load reads what the plan names from the files, which are in the same order, and
+// issues what is internal; kept is not looked at when nothing is. Its error joins
+// every conf.Mistake in them. What works but is unwise is a warning in the log.
+func Load(plan conf.Keeper, files []Files, kept AuthorityFiles, log zerolog.Logger) (*Store, error) {
 	store := &Store{}
 	var mistakes []error
+	wrong := func(where conf.Place, f flaw) {
+		mistakes = append(mistakes, conf.Mistake{Place: where, What: f.what, Hint: f.hint})
+	}
+	now := time.Now()
+	if plan.Authority != nil {
+		a, f := openAuthority(*plan.Authority, kept, now, log)
+		if f.what != "" {
+			wrong(plan.Authority.Where, f)
+		}
+		store.authority = a
+	}
 	for i, named := range plan.Certificates {
-		pair, flaws := load(named, files[i])
-		for _, flaw := range flaws {
-			mistakes = append(mistakes, conf.Mistake{Place: named.Where, What: flaw.what, Hint: flaw.hint})
+		if named.Internal && store.authority == nil {
+			continue // said already
+		}
+		pair, flaws := store.load(named, files[i], now)
+		for _, f := range flaws {
+			wrong(named.Where, f)
 		}
 		if len(flaws) > 0 {
 			continue
 		}
-		for _, warning := range pair.warnings(time.Now()) {
+		for _, warning := range pair.warnings(now) {
 			log.Warn().Str("file", named.Cert).Strs("hosts", named.Hosts).Str("cause", warning).Msg("certificate doubtful")
 		}
 		store.pairs = append(store.pairs, pair)
@@ -49,7 +70,19 @@ func Load(plan conf.Keeper, files []Files, log zerolog.Logger) (*Store, error) {
 	return store, nil
 }
 
-// sign is the only use of a key.
+// load is one pair, of whichever kind.
+func (s *Store) load(named conf.Certificate, files Files, now time.Time) (pair, []flaw) {
+	if !named.Internal {
+		return load(named, files)
+	}
+	p, err := s.authority.pair(named.Hosts, now)
+	if err != nil {
+		return pair{}, []flaw{{what: err.Error()}}
+	}
+	return p, nil
+}
+
+// sign is the only use of a key that has a handle.
 func (s *Store) sign(request keywire.Sign) ([]byte, keywire.Reason, error) {
 	if uint64(request.Handle) >= uint64(len(s.pairs)) {
 		return nil, keywire.UnknownHandle, nil

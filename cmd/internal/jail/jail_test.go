@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,7 @@ import (
 //	jail.test seal                         does Seal and reports to stdout
 func TestMain(m *testing.M) {
 	if len(os.Args) < 2 || strings.HasPrefix(os.Args[1], "-") {
+		os.Setenv("GORACE", "atexit_sleep_ms=0") // or each child takes a second to end
 		os.Exit(m.Run())
 	}
 	if err := act(os.Args[1], os.Args[2:]); err != nil {
@@ -254,10 +256,10 @@ func TestBecomeAsRoot(t *testing.T) {
 	needRoot(t)
 	for _, role := range []Role{Warden, Core, Keeper} {
 		t.Run(string(role), func(t *testing.T) {
-			r, pid := through(t, role, 60578, "/proc/self/exe", &syscall.SysProcAttr{
+			r, pid := through(t, role, 60610, "/proc/self/exe", &syscall.SysProcAttr{
 				Credential: &syscall.Credential{Uid: 0, Gid: 0, Groups: []uint32{0, 27}},
 			})
-			check(t, r, pid, 60578)
+			check(t, r, pid, 60610)
 			if r.Status["CapBnd"] != zeros || r.Status["Groups"] != "" {
 				t.Errorf("bounding set %s, groups %q", r.Status["CapBnd"], r.Status["Groups"])
 			}
@@ -300,24 +302,49 @@ func TestBecomePrivateFolder(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(program), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r, pid := through(t, Keeper, 60579, program, nil)
-	check(t, r, pid, 60579)
+	r, pid := through(t, Keeper, 60611, program, nil)
+	check(t, r, pid, 60611)
 }
 
 func TestBecomeRefuses(t *testing.T) {
 	for _, c := range []struct {
-		name string
 		role Role
 		uid  int
+		want string
 	}{
-		{"role that is not in the table", "cook", nobody},
-		{"uid 0", Core, 0},
+		{"cook", nobody, `jail: role "cook": is not in the table`},
+		{Core, 0, "jail: core: uid 0 is nobody's"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			if err := Become(c.role, conf.ID{UID: c.uid, GID: c.uid}, -1, []string{"x"}, nil); err == nil {
-				t.Error("want an error")
-			}
-		})
+		err := Become(c.role, conf.ID{UID: c.uid, GID: c.uid}, -1, []string{"x"}, nil)
+		if err == nil || err.Error() != c.want {
+			t.Errorf("%s, uid %d: %v, want %s", c.role, c.uid, err, c.want)
+		}
+	}
+}
+
+// TestPlaceIsPrivate shows that other threads keep their descriptors while gifts
+// are put in place: the runtime is polling one of them.
+func TestPlaceIsPrivate(t *testing.T) {
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer exe.Close()
+	var before, after unix.Stat_t
+	if err := unix.Fstat(1, &before); err != nil {
+		t.Fatal(err)
+	}
+	placed := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with its table
+		_, err := place(int(exe.Fd()), nil)
+		placed <- err
+	}()
+	if err := <-placed; err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Fstat(1, &after); err != nil || before.Ino != after.Ino {
+		t.Errorf("stdout was inode %d and is %d, %v", before.Ino, after.Ino, err)
 	}
 }
 

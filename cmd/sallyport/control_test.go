@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/sockets"
+)
+
+func listenTCP(t *testing.T) (*os.File, string) {
+	t.Helper()
+	l, err := sockets.Bind("127.0.0.1:0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(l.FD), l.Address)
+	t.Cleanup(func() { file.Close() })
+	return file, l.Address
+}
+
+// TestStop shows that stop drains as TERM does, and comes back when all is over.
+func TestStop(t *testing.T) {
+	h := build(t, settings{key: "good"})
+	h.startReady()
+	guest := h.hold()
+	if info, err := os.Stat(h.control); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	stopped := make(chan error, 2)
+	for range cap(stopped) {
+		go func() { stopped <- stop(h.control) }()
+	}
+	h.says("service ending")
+	select {
+	case err := <-stopped:
+		t.Errorf("came back with a guest inside: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	guest.Close()
+	for range cap(stopped) {
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	}
+	h.empty(0)
+	h.ends(exitFine)
+	if err := stop(h.control); stopHint(err) == "" {
+		t.Errorf("nobody is there: %v", err)
+	}
+}
+
+// hearing runs a control socket for a test, open to everybody.
+func hearing(t *testing.T, starter int) (path string, orders chan order, log *bytes.Buffer) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "control.sock")
+	fd, err := sockets.BindPath(path, unix.SOCK_SEQPACKET, 0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := pollable(fd, "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, orders = new(bytes.Buffer), make(chan order, 1)
+	c := &control{socket: socket, starter: starter, log: slog.New(slog.NewTextHandler(log, nil))}
+	ended := make(chan struct{})
+	go func() { c.loop(orders); close(ended) }()
+	t.Cleanup(func() { socket.Close(); <-ended })
+	return path, orders, log
+}
+
+// TestControlRefuses shows that nonsense and silence do not keep others from
+// being heard.
+func TestControlRefuses(t *testing.T) {
+	path, orders, _ := hearing(t, os.Getuid())
+	for _, message := range []string{"go", "stop now", strings.Repeat("stop", 100)} {
+		conn, err := net.Dial("unixpacket", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, message); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Read(make([]byte, 10)); err == nil {
+			t.Errorf("%q is answered with %d bytes", message, n)
+		}
+		conn.Close()
+	}
+	silent, err := net.Dial("unixpacket", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	conn, err := net.Dial("unixpacket", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "stop"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-orders; got != orderStop {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestControlRefusesOthers shows that who may connect may still not give orders.
+func TestControlRefusesOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED, NOT TESTED: this needs root")
+	}
+	path, orders, _ := hearing(t, 65533)
+	own(t, filepath.Dir(path), 65533)
+	for uid, code := range map[uint32]int{65534: exitMistake, 0: exitFine, 65533: exitFine} {
+		stop := exec.Command("/proc/self/exe", "stop", "--control", path)
+		stop.Args[0] = "sallyport"
+		stop.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		out := new(strings.Builder)
+		stop.Stderr = out
+		if err := stop.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if code == exitFine {
+			<-orders
+			_ = stop.Process.Kill() // it waits for the end of this test
+		}
+		err := stop.Wait()
+		if code != exitFine && (stop.ProcessState.ExitCode() != code || !strings.Contains(out.String(), "refused")) {
+			t.Errorf("uid %d: %v: %s", uid, err, out)
+		}
+	}
+	if len(orders) > 0 {
+		t.Error("an order of a stranger")
+	}
+}
+
+func FuzzParseOrder(f *testing.F) {
+	f.Add([]byte("stop"))
+	f.Add([]byte("stop\n"))
+	f.Add([]byte(""))
+	f.Fuzz(func(t *testing.T, message []byte) {
+		o, err := parseOrder(message)
+		if err == nil && string(o) != string(message) {
+			t.Errorf("%q was read as %q", message, o)
+		}
+		if err == nil && o != orderStop {
+			t.Errorf("order %q", o)
+		}
+	})
+}

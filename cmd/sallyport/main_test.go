@@ -1,0 +1,214 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/cmd/internal/jail"
+	"sallyport/sockets"
+)
+
+// TestMain is also the programs of the tests: copies of this test binary are
+// sallyport itself and stand-ins for core and keeper.
+func TestMain(m *testing.M) {
+	switch filepath.Base(os.Args[0]) {
+	case "sallyport":
+		main()
+	case "sallyport-core":
+		os.Exit(standIn(jail.Core, core))
+	case "sallyport-keeper":
+		os.Exit(standIn(jail.Keeper, keeper))
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// standIn begins as every child does, and fails if the door was not the way in.
+func standIn(role jail.Role, life func(gifts sockets.Gifts) error) int {
+	err := jail.Seal(role)
+	if err == nil {
+		var gifts sockets.Gifts
+		if gifts, err = sockets.TakeGifts(os.Args[2]); err == nil {
+			err = life(gifts)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func ready(gifts sockets.Gifts) error {
+	fd, err := gifts.FD("ready")
+	if err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, []byte("r")); err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+// keeper is ready until TERM. The key of a test that wants a failure says so.
+func keeper(gifts sockets.Gifts) error {
+	key, err := gifts.FD("key0")
+	if err != nil {
+		return err
+	}
+	text := make([]byte, 100)
+	n, err := unix.Pread(key, text, 0)
+	if err != nil || string(text[:n]) == "bad" {
+		return fmt.Errorf("bad key (%v)", err)
+	}
+	if _, err := gifts.FD("link0"); err != nil {
+		return err
+	}
+	if err := ready(gifts); err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM)
+	<-signals
+	return nil
+}
+
+// core obeys one word per connection, until TERM; then it ends with the last
+// connection. For fail.test it fails at once, for never.test it is never ready.
+//
+//	pid        says its pid
+//	sockets    says how many sockets it has
+//	exit N     ends
+//	orphan     starts a process that loses its parent, and says its pid
+//	unlisten   disconnects the listener
+//	hold       says "held" and keeps the connection until the client closes it
+func core(gifts sockets.Gifts) error {
+	listener, err := gifts.FD("http0")
+	if err != nil {
+		return err
+	}
+	plan, err := gifts.FD("plan")
+	if err != nil {
+		return err
+	}
+	text, err := sockets.ReadSealed(plan)
+	if err != nil || strings.Contains(string(text), "fail.test") {
+		return fmt.Errorf("told to fail (%v)", err)
+	}
+	door, err := net.FileListener(os.NewFile(uintptr(listener), "http0"))
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM)
+	if !strings.Contains(string(text), "never.test") {
+		if err := ready(gifts); err != nil {
+			return err
+		}
+	}
+	var guests sync.WaitGroup
+	go acceptLoop(door, listener, &guests)
+	<-signals
+	door.Close()
+	unix.Close(listener)
+	guests.Wait()
+	return nil
+}
+
+// acceptLoop ends with the door. A door that does not listen is expected to heal.
+func acceptLoop(door net.Listener, listener int, guests *sync.WaitGroup) {
+	for {
+		guest, err := door.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil {
+			guests.Go(func() { obey(guest, listener) })
+		}
+	}
+}
+
+func obey(client net.Conn, listener int) {
+	defer client.Close()
+	buffer := make([]byte, 100)
+	n, err := client.Read(buffer)
+	if err != nil {
+		return
+	}
+	word, argument, _ := strings.Cut(string(buffer[:n]), " ")
+	answer := "?"
+	switch word {
+	case "pid":
+		answer = strconv.Itoa(os.Getpid())
+	case "sockets":
+		answer = strconv.Itoa(countSockets())
+	case "exit":
+		code, _ := strconv.Atoi(argument)
+		os.Exit(code)
+	case "orphan":
+		out, _ := exec.Command("/bin/sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!").Output() // "" is no pid
+		answer = strings.TrimSpace(string(out))
+	case "unlisten":
+		unspecified := new([16]byte)
+		_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(listener), uintptr(unsafe.Pointer(unspecified)), 16)
+		answer = strconv.Itoa(int(errno))
+	case "hold":
+		_, _ = io.WriteString(client, "held") // the client sees it, or not
+		_, _ = io.Copy(io.Discard, client)
+		return
+	}
+	_, _ = io.WriteString(client, answer)
+}
+
+func countSockets() (n int) {
+	for fd := range 100 {
+		target, _ := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd)) // "" where none is open
+		if strings.HasPrefix(target, "socket:") {
+			n++
+		}
+	}
+	return n
+}
+
+func TestCommandUsage(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want int
+	}{
+		{"", exitUsage},
+		{"nonsense", exitUsage},
+		{"help", exitFine},
+		{"version", exitFine},
+		{"run -h", exitFine},
+		{"run --nonsense", exitUsage},
+		{"run extra", exitUsage},
+		{"run --ready-fd x", exitUsage},
+		{"run --ready-fd 977", exitUsage},
+		{"run -c absent.toml", exitMistake},
+		{"check -c absent.toml", exitMistake},
+		{"stop -c absent.toml", exitMistake},
+		{"stop --control /nonexistent/x.sock", exitMistake},
+		{"reload", exitUsage},
+		{"status", exitUsage},
+		{"stage", exitMistake},
+		{"stage core x y plan program", exitMistake},
+		{"warden main plan", exitMistake},
+	} {
+		if got := command(strings.Fields(c.args)); got != c.want {
+			t.Errorf("sallyport %s: %d, want %d", c.args, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"fmt"
+
+	"sallyport/cmd/internal/jail"
+	"sallyport/conf"
+	"sallyport/sockets"
+)
+
+// checkWays goes to every app's socket as the core will, and says what is in the
+// way. An absent app never stops run, so these are failures of check alone.
+func checkWays(plan *conf.Plan) (blocked, unknown []conf.Mistake) {
+	for i := range plan.Core.Apps {
+		app := &plan.Core.Apps[i]
+		for _, socket := range app.Sockets {
+			var obstacle *sockets.Obstacle
+			err := jail.As(plan.Users.Core, func() { obstacle = sockets.Walk(socket) })
+			place := app.Where
+			place.File = plan.File
+			switch {
+			case err != nil:
+				unknown = append(unknown, conf.Mistake{
+					Place: place,
+					What:  fmt.Sprintf("the way to unix:%s was not checked: %v", socket, err),
+					Hint:  "run check as root",
+				})
+			case obstacle != nil:
+				blocked = append(blocked, conf.Mistake{Place: place, What: obstacle.Error(), Hint: hintOf(obstacle)})
+			}
+		}
+	}
+	return blocked, unknown
+}
+
+// hintOf is the fix of an obstacle, and how it lasts.
+func hintOf(o *sockets.Obstacle) string {
+	if o.Keep == "" {
+		return o.Fix
+	}
+	return o.Fix + "\nhint: so that it lasts: " + o.Keep
+}

@@ -1,0 +1,264 @@
+package e2e
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A server is an app server of Debian with one of the apps in apps, and what it
+// can do. That not all of them can do everything is what a proxy has to live with.
+type server struct {
+	kind     string
+	packages string   // of Debian
+	command  []string // listens on {socket}; nil: it has to be given one
+	serve    []string // for `sallyport serve --`, which says where to listen; nil: it cannot be given a socket
+	can      traits
+}
+
+// traits are what an app server does with a connection.
+type traits uint
+
+const (
+	keeps      traits = 1 << iota // its connection after an answer
+	streams                       // an answer while the app makes it
+	webSockets                    // speaks them
+	// Reads a request in chunks as an empty one, or with its framing. The column
+	// is "chunked: broken until requests are buffered": the proxy that has read
+	// all of a body can say its length.
+	losesChunks
+)
+
+// servers lists every app server that the end-to-end tests know. The kinds
+// without a framework in their name run the plain app of their language.
+func servers() []server {
+	return []server{
+		{
+			"gunicorn-sync", "gunicorn",
+			[]string{"gunicorn", "-k", "sync", "-w", "2", "-b", "unix:{socket}", "wsgi:app"},
+			[]string{"gunicorn", "-k", "sync", "-w", "2", "wsgi:app"},
+			streams,
+		},
+		{
+			"gunicorn-gthread", "gunicorn",
+			[]string{"gunicorn", "-k", "gthread", "--threads", "4", "-b", "unix:{socket}", "wsgi:app"},
+			[]string{"gunicorn", "-k", "gthread", "--threads", "4", "wsgi:app"},
+			keeps | streams,
+		},
+		{
+			"gunicorn-flask", "gunicorn python3-flask",
+			[]string{"gunicorn", "-b", "unix:{socket}", "flaskapp:app"},
+			[]string{"gunicorn", "flaskapp:app"},
+			streams,
+		},
+		{
+			"gunicorn-django", "gunicorn python3-django",
+			[]string{"gunicorn", "--threads", "4", "-b", "unix:{socket}", "djangoapp:app"},
+			[]string{"gunicorn", "--threads", "4", "djangoapp:app"},
+			keeps | streams | losesChunks,
+		},
+		{
+			"gunicorn-uvicorn", "gunicorn uvicorn python3-websockets",
+			[]string{"gunicorn", "-k", "uvicorn.workers.UvicornWorker", "-b", "unix:{socket}", "asgi:app"},
+			[]string{"gunicorn", "-k", "uvicorn.workers.UvicornWorker", "asgi:app"},
+			keeps | streams | webSockets,
+		},
+		{
+			"uvicorn", "uvicorn python3-websockets",
+			[]string{"uvicorn", "--no-access-log", "--uds", "{socket}", "asgi:app"},
+			[]string{"uvicorn", "--no-access-log", "asgi:app"},
+			keeps | streams | webSockets,
+		},
+		{
+			"hypercorn", "python3-hypercorn",
+			[]string{"hypercorn", "-b", "unix:{socket}", "asgi:app"},
+			[]string{"hypercorn", "asgi:app"},
+			keeps | streams | webSockets,
+		},
+		{
+			"daphne", "python3-daphne",
+			[]string{"python3", "-m", "daphne", "-u", "{socket}", "asgi:app"},
+			[]string{"python3", "-m", "daphne", "-e", "systemd:domain=UNIX:index=0", "asgi:app"},
+			keeps | streams | webSockets,
+		},
+		{
+			"unicorn", "unicorn",
+			[]string{"unicorn", "-E", "production", "-l", "{socket}", "config.ru"},
+			[]string{"unicorn", "-E", "production", "config.ru"},
+			streams,
+		},
+		{
+			"puma", "puma",
+			[]string{"puma", "-q", "-e", "production", "-t", "1:4", "-b", "unix://{socket}", "config.ru"},
+			[]string{"puma", "-q", "-e", "production", "-t", "1:4", "config.ru"},
+			keeps | streams,
+		},
+		{
+			"puma-cluster", "puma ruby-sinatra",
+			[]string{"puma", "-q", "-e", "production", "-w", "2", "-b", "unix://{socket}", "sinatra.ru"},
+			[]string{"puma", "-q", "-e", "production", "-w", "2", "sinatra.ru"},
+			keeps | streams,
+		},
+		{
+			"thin", "thin",
+			[]string{"thin", "-e", "production", "-S", "{socket}", "-R", "config.ru", "start"},
+			nil,
+			keeps | losesChunks,
+		},
+		{
+			"passenger", "passenger",
+			[]string{
+				"passenger", "start", "--socket", "{socket}", "--engine", "builtin", "--app-type", "rack",
+				"--startup-file", "config.ru", "--no-install-runtime",
+			},
+			nil,
+			keeps | streams | losesChunks,
+		},
+		{
+			"node", "nodejs",
+			[]string{"node", "server.js", "{socket}"},
+			[]string{"node", "server.js", "{fd}"},
+			keeps | streams | webSockets,
+		},
+		{
+			"node-listen-fds", "nodejs",
+			nil,
+			[]string{"node", "server.js"},
+			keeps | streams | webSockets,
+		},
+	}
+}
+
+// serverOf finds a server by its kind.
+func serverOf(t *testing.T, kind string) server {
+	t.Helper()
+	for _, v := range servers() {
+		if v.kind == kind {
+			return v
+		}
+	}
+	t.Fatalf("no app server is called %q", kind)
+	return server{}
+}
+
+// A way is how somebody comes to have sallyport in front of an app. It skips
+// the test of a server that cannot be started so.
+type way struct {
+	name  string
+	start func(*scene, server) *house
+}
+
+func ways() []way {
+	return []way{
+		{"run", behindRun},
+	}
+}
+
+// behindRun is for an app that somebody else has started.
+func behindRun(s *scene, v server) *house {
+	s.app(v.kind)
+	s.write("sallyport.toml", fmt.Sprintf(plain, "127.0.0.1:0"))
+	return s.start()
+}
+
+// TestServers asks of every app server what people ask of one, in every way of
+// starting it.
+func TestServers(t *testing.T) {
+	for _, v := range servers() {
+		t.Run(v.kind, func(t *testing.T) {
+			for _, w := range ways() {
+				t.Run(w.name, func(t *testing.T) {
+					s := newScene(t)
+					h := w.start(s, v)
+					s.asks(t, h, v.can)
+				})
+			}
+		})
+	}
+}
+
+func (s *scene) asks(t *testing.T, h *house, can traits) {
+	for _, path := range []string{"/", "/?name=value"} {
+		body := s.answered("http://shop.test" + path)
+		_, query, _ := strings.Cut(path, "?")
+		if got, _ := member(body, "query"); got != query {
+			t.Errorf("GET %s: %s", path, body)
+		}
+	}
+	s.posts(t, can)
+	// An app's habits are not the client's business: its connection is kept.
+	const get = "http://shop.test/"
+	if out := s.answered("-o", "/dev/null", "-o", "/dev/null", "-w", "%{num_connects} ", get, get); out != "1 0 " {
+		t.Errorf("connections made for the first and the second request: %s", out)
+	}
+	if can&streams != 0 {
+		s.streams(t, "http")
+	}
+	if can&webSockets != 0 {
+		conn, err := net.Dial("tcp", h.http)
+		s.must(err)
+		defer conn.Close()
+		s.must(conn.SetDeadline(time.Now().Add(patience)))
+		echoFrames(t, conn, "shop.test")
+	}
+	if _, err := os.Stat(s.path("app/app.sock")); err == nil {
+		if kept := s.kept(); kept != (can&keeps != 0) {
+			t.Errorf("the app server keeps its connections: %v", kept)
+		}
+	}
+}
+
+// posts sends 1 MiB with its length and in chunks.
+func (s *scene) posts(t *testing.T, can traits) {
+	body := make([]byte, 1<<20)
+	for i := range body {
+		body[i] = byte(i ^ i>>8)
+	}
+	s.must(os.WriteFile(s.path("1MiB"), body, 0o644))
+	sum := sha256.Sum256(body)
+	want := fmt.Sprint(1<<20, " ", hex.EncodeToString(sum[:]))
+	echo := func(framing ...string) string {
+		answer := s.answered(append(framing, "--data-binary", "@1MiB", "http://shop.test/echo")...)
+		length, _ := member(answer, "length")
+		sum, _ := member(answer, "sha256")
+		return length + " " + sum
+	}
+	if got := echo(); got != want {
+		t.Errorf("POST: the app got %s, want %s", got, want)
+	}
+	got := echo("-H", "Transfer-Encoding: chunked", "-H", "Expect:")
+	if whole := got == want; whole == (can&losesChunks != 0) {
+		t.Errorf("POST in chunks: the app got %s, want %s; but the table says that it loses chunks: %v", got, want, !(whole))
+	}
+}
+
+// kept says whether the app server, asked directly, answers twice on one connection.
+func (s *scene) kept() bool {
+	s.t.Helper()
+	conn, err := net.Dial("unix", s.path("app/app.sock"))
+	s.must(err)
+	defer conn.Close()
+	s.must(conn.SetDeadline(time.Now().Add(patience)))
+	answers := bufio.NewReader(conn)
+	for i := range 2 {
+		// It may be closed already, which the answer tells.
+		_, _ = fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+		answer, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			if i == 0 {
+				s.t.Fatal(err)
+			}
+			return false
+		}
+		_, err = answers.Discard(int(answer.ContentLength))
+		s.must(err)
+	}
+	return true
+}

@@ -1,0 +1,104 @@
+//go:build !race
+
+package proxy_test
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"sallyport/proxy"
+	"sallyport/proxy/h1"
+	"sallyport/proxy/message"
+	"sallyport/upstream"
+)
+
+// A loop is a client that says the same request again each time it is told.
+type loop struct {
+	net.Conn // nil
+	request  string
+	next     chan struct{}
+	waits    chan struct{}
+	said     int
+}
+
+func (l *loop) Read(p []byte) (int, error) {
+	l.waits <- struct{}{}
+	if _, ok := <-l.next; !ok {
+		return 0, io.EOF
+	}
+	return copy(p, l.request), nil
+}
+
+func (l *loop) Write(p []byte) (int, error)      { l.said += len(p); return len(p), nil }
+func (l *loop) SetReadDeadline(time.Time) error  { return nil }
+func (l *loop) SetWriteDeadline(time.Time) error { return nil }
+func (l *loop) Close() error                     { return nil }
+
+// TestPassageAllocations: what a request costs beyond the connection to the app,
+// which is the cost of a bare dial. It rises only by a change of this number.
+func TestPassageAllocations(t *testing.T) {
+	const passageAllocs = 0
+	socket := filepath.Join(t.TempDir(), "app")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go answerAll(l)
+	plan := plainPlan(socket)
+	buffers := new(h1.Buffers)
+	forwarder := proxy.New(plan, upstream.New(plan.Apps, buffers), zerolog.New(io.Discard).With().Timestamp().Logger())
+	e := &h1.Engine{Handler: forwarder, Limits: plan.Limits, Buffers: buffers, Refused: forwarder.Refused}
+	c := &loop{request: get("X-Forwarded-For: 1.2.3.4", "Cookie: a=b"), next: make(chan struct{}), waits: make(chan struct{})}
+	served := make(chan struct{})
+	go func() {
+		e.Serve(c, message.Peer{Addr: netip.MustParseAddrPort("192.0.2.1:4242")}, false)
+		close(served)
+	}()
+	<-c.waits
+	passage := testing.AllocsPerRun(500, func() {
+		c.next <- struct{}{}
+		<-c.waits
+	})
+	addr, scratch := &net.UnixAddr{Net: "unix", Name: socket}, make([]byte, 1000)
+	request := []byte(c.request)
+	dial := testing.AllocsPerRun(500, func() {
+		conn, err := net.DialUnix("unix", nil, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = conn.Write(request)
+		for err == nil {
+			_, err = conn.Read(scratch)
+		}
+		conn.Close()
+	})
+	if got := passage - dial; got != passageAllocs {
+		t.Errorf("%v allocations (%v with those of a dial), want %v", got, passage, passageAllocs)
+	}
+	if c.said < 500*100 {
+		t.Errorf("%d bytes were said", c.said)
+	}
+	close(c.next)
+	<-served
+}
+
+// answerAll is an app that answers without a look at the question.
+func answerAll(l net.Listener) {
+	scratch, reply := make([]byte, 4096), []byte(ok)
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = conn.Read(scratch)
+		_, _ = conn.Write(reply)
+		conn.Close()
+	}
+}

@@ -1,0 +1,106 @@
+package upstream
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"sallyport/conf"
+	"sallyport/proxy/h1"
+	"sallyport/proxy/message"
+)
+
+// A lateConn is an app that lets the limit of so many reads pass, and then answers.
+type lateConn struct {
+	net.Conn // nil
+	late     int
+	limits   []time.Duration
+}
+
+func (c *lateConn) Read(p []byte) (int, error) {
+	if c.late--; c.late >= 0 {
+		return 0, os.ErrDeadlineExceeded
+	}
+	return copy(p, "H"), nil
+}
+
+func (c *lateConn) SetReadDeadline(t time.Time) error {
+	if !t.IsZero() {
+		c.limits = append(c.limits, time.Until(t).Round(time.Minute))
+	}
+	return nil
+}
+
+// TestAwait: timeout.first_byte begins with the last byte of the request.
+func TestAwait(t *testing.T) {
+	const firstByte = 10 * time.Minute
+	for name, test := range map[string]struct {
+		late      int
+		uploading bool
+		uploaded  time.Duration // ago; 0: not yet
+		want      error
+		limits    []time.Duration
+	}{
+		"in time":                   {limits: []time.Duration{firstByte}},
+		"late":                      {late: 1, want: os.ErrDeadlineExceeded, limits: []time.Duration{firstByte}},
+		"as long as it uploads":     {late: 3, uploading: true, limits: []time.Duration{firstByte, firstByte, firstByte, firstByte}},
+		"a while behind the upload": {late: 1, uploading: true, uploaded: 4 * time.Minute, limits: []time.Duration{firstByte, 6 * time.Minute}},
+		"late behind the upload":    {late: 2, uploading: true, uploaded: 11 * time.Minute, want: os.ErrDeadlineExceeded, limits: []time.Duration{firstByte}},
+	} {
+		conn := &lateConn{late: test.late}
+		l := &Lease{uploading: test.uploading}
+		l.conn.Open(conn, new(h1.Buffers), replyLimits, 0)
+		if test.uploaded > 0 {
+			l.uploadedAt.Store(time.Now().Add(-test.uploaded).UnixNano())
+		}
+		if err := l.await(firstByte); err != test.want {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(conn.limits) != len(test.limits) {
+			t.Fatalf("%s: waits %v, want %v", name, conn.limits, test.limits)
+		}
+		for i, want := range test.limits {
+			if conn.limits[i] != want {
+				t.Errorf("%s: waits %v, want %v", name, conn.limits, test.limits)
+			}
+		}
+	}
+}
+
+func TestRetryable(t *testing.T) {
+	a := newApp(conf.App{Sockets: []string{"a"}}, new(h1.Buffers))
+	for _, test := range []struct {
+		op     Op
+		err    error
+		method string
+		length int64
+		want   bool
+	}{
+		{Connect, syscall.ENOENT, "POST", 5, true},
+		{Connect, syscall.ECONNREFUSED, "POST", -1, true},
+		{Send, syscall.EPIPE, "GET", 0, true},
+		{Read, io.EOF, "HEAD", 0, true},
+		{Read, syscall.ECONNRESET, "OPTIONS", 0, true},
+		{Read, io.EOF, "POST", 0, false},
+		{Read, io.EOF, "PUT", 0, false},
+		{Read, io.EOF, "DELETE", 0, false},
+		{Read, io.EOF, "get", 0, false},
+		{Read, io.EOF, "GET", 5, false},
+		{Read, io.EOF, "GET", -1, false},
+		{Read, os.ErrDeadlineExceeded, "GET", 0, false},
+		{Read, message.ErrStatusLine, "GET", 0, false},
+	} {
+		l := a.lease(nil)
+		req := &message.Request{Method: []byte(test.method), Length: test.length}
+		if got := l.retryable(req, l.fault(test.op, test.err)); got != test.want {
+			t.Errorf("%+v: %v", test, got)
+		}
+		if l.retryable(req, &message.SourceError{Err: errors.New("client")}) {
+			t.Errorf("%+v: a fault of the client was retried", test)
+		}
+	}
+}
