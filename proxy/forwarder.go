@@ -83,7 +83,7 @@ func (f *Forwarder) pass(p *passage) {
 		f.answer(p, message.Page{Status: 421, Text: "no site here has this host"}, "no site for host")
 		return
 	}
-	if site.redirect && !req.Secure {
+	if site.redirect && !f.rewriter.secure(p) {
 		f.answer(p, message.Page{Status: 308, Location: f.secureLocation(req)}, "")
 		return
 	}

@@ -169,7 +169,7 @@ func TestFaults(t *testing.T) {
 	}{
 		"absent": {
 			change: func(plan *conf.Core) { plan.Apps[0].Sockets[0] += "-absent" },
-			status: 502, parts: []string{`"errno":"ENOENT"`, `"hint":"the socket is not there`, "-absent"},
+			status: 502, parts: []string{`"errno":"ENOENT"`, `there is no such socket`, "-absent"},
 		},
 		"refused": {
 			change: func(plan *conf.Core) { deaf(plan) },

@@ -42,6 +42,17 @@ func (w *rewriter) trusts(addr netip.Addr) bool {
 	return false
 }
 
+// secure reports whether the client spoke TLS, with us or with a trusted proxy: to
+// send the latter's client to https once more would be a loop.
+func (w *rewriter) secure(p *passage) bool {
+	req := &p.exchange.Request
+	if req.Secure || !w.trusts(p.peer()) {
+		return req.Secure
+	}
+	proto, _ := req.Fields.Value(message.XForwardedProto)
+	return string(proto) == "https"
+}
+
 // rewrite readies the fields of p's request for the app.
 func (w *rewriter) rewrite(p *passage) {
 	req := &p.exchange.Request

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"sallyport/proxy/message"
+	"sallyport/sockets"
 )
 
 // An Op is what was being done when an app failed.
@@ -81,19 +82,17 @@ func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// Hint is what to do about e, "" when nobody can tell.
+// Hint is what to do about e, "" when nobody can tell. Where the socket could not
+// be reached it goes there once more, to name what is in the way; a way that is
+// clear by now needs no hint.
 func (e *Error) Hint() string {
-	switch e.Errno() {
-	case syscall.ENOENT:
-		return "the socket is not there: start the app, or mend the path in the configuration"
-	case syscall.ECONNREFUSED:
-		return "the socket is there and nobody listens on it: the app ended without removing it, or is starting"
-	case syscall.EACCES:
-		return "the core's user may not write to the socket or enter one of its folders: give the folder x and the socket w for that user or its group"
-	case syscall.EAGAIN:
-		return "the app's backlog is full: give it more workers or a longer backlog"
-	}
 	switch {
+	case e.Errno() == syscall.EAGAIN:
+		return "the app's backlog is full: give it more workers or a longer backlog"
+	case e.Op == Connect:
+		if o := sockets.Walk(e.Socket); o != nil {
+			return o.Error() + ": " + o.Fix
+		}
 	case hungUp(e.Err):
 		return "the app closed the connection before it answered: look for a crash or a worker timeout in its log"
 	case errors.Is(e.Err, os.ErrDeadlineExceeded):

@@ -175,7 +175,7 @@ func TestStrangerWith(t *testing.T) {
 			process(t, proc, "41", "/bin/other", status(0, 0, 0, 0))
 			process(t, proc, "42", c.exe, c.status)
 			pid, exe := strangerWith(proc, 60578)
-			if found := pid == 42 && exe == c.exe; found != c.want {
+			if found := pid == 42; found != c.want || found && exe != c.exe {
 				t.Errorf("%d, %q; want %v", pid, exe, c.want)
 			}
 		})

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -61,7 +61,7 @@ func TestStop(t *testing.T) {
 }
 
 // hearing runs a control socket for a test, open to everybody.
-func hearing(t *testing.T, starter int) (path string, orders chan order, log *bytes.Buffer) {
+func hearing(t *testing.T, starter int) (path string, orders chan order) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "control.sock")
 	fd, err := sockets.BindPath(path, unix.SOCK_SEQPACKET, 0o666)
@@ -72,46 +72,75 @@ func hearing(t *testing.T, starter int) (path string, orders chan order, log *by
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, orders = new(bytes.Buffer), make(chan order, 1)
-	c := &control{socket: socket, starter: starter, log: slog.New(slog.NewTextHandler(log, nil))}
+	orders = make(chan order, 1)
+	c := &control{socket: socket, starter: starter, log: slog.New(slog.DiscardHandler)}
 	ended := make(chan struct{})
 	go func() { c.loop(orders); close(ended) }()
 	t.Cleanup(func() { socket.Close(); <-ended })
-	return path, orders, log
+	return path, orders
+}
+
+// call connects to a control socket and says something.
+func call(t *testing.T, path, message string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("unixpacket", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if message == "" {
+		return conn
+	}
+	// Who is refused unheard may see it here; all see it when they read.
+	if _, err := io.WriteString(conn, message); err != nil && !errors.Is(err, unix.EPIPE) {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// given waits for an order.
+func given(t *testing.T, orders chan order) {
+	t.Helper()
+	select {
+	case got := <-orders:
+		if got != orderStop {
+			t.Errorf("%q", got)
+		}
+	case <-time.After(patience):
+		t.Fatal("no order")
+	}
 }
 
 // TestControlRefuses shows that nonsense and silence do not keep others from
 // being heard.
 func TestControlRefuses(t *testing.T) {
-	path, orders, _ := hearing(t, os.Getuid())
+	path, orders := hearing(t, os.Getuid())
 	for _, message := range []string{"go", "stop now", strings.Repeat("stop", 100)} {
-		conn, err := net.Dial("unixpacket", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(conn, message); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := conn.Read(make([]byte, 10)); err == nil {
+		if n, err := call(t, path, message).Read(make([]byte, 10)); err == nil {
 			t.Errorf("%q is answered with %d bytes", message, n)
 		}
-		conn.Close()
 	}
-	silent, err := net.Dial("unixpacket", path)
-	if err != nil {
-		t.Fatal(err)
+	call(t, path, "")
+	call(t, path, "stop")
+	given(t, orders)
+}
+
+// TestControlCallers shows that those who wait are not without number.
+func TestControlCallers(t *testing.T) {
+	path, orders := hearing(t, os.Getuid())
+	answer := make([]byte, 10)
+	for range callersMax {
+		conn := call(t, path, "stop")
+		if n, err := conn.Read(answer); string(answer[:n]) != "stop" || err != nil {
+			t.Fatalf("%q, %v", answer[:n], err)
+		}
+		given(t, orders)
 	}
-	defer silent.Close()
-	conn, err := net.Dial("unixpacket", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, "stop"); err != nil {
-		t.Fatal(err)
-	}
-	if got := <-orders; got != orderStop {
-		t.Errorf("%q", got)
+	if n, err := call(t, path, "stop").Read(answer); err == nil {
+		t.Errorf("one more is answered: %q", answer[:n])
 	}
 }
 
@@ -120,7 +149,7 @@ func TestControlRefusesOthers(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED, NOT TESTED: this needs root")
 	}
-	path, orders, _ := hearing(t, 65533)
+	path, orders := hearing(t, 65533)
 	own(t, filepath.Dir(path), 65533)
 	for uid, code := range map[uint32]int{65534: exitMistake, 0: exitFine, 65533: exitFine} {
 		stop := exec.Command("/proc/self/exe", "stop", "--control", path)
@@ -132,7 +161,7 @@ func TestControlRefusesOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if code == exitFine {
-			<-orders
+			given(t, orders)
 			_ = stop.Process.Kill() // it waits for the end of this test
 		}
 		err := stop.Wait()

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/sockets"
 )
 
 // TestReady shows what a start reports, in the log and to --ready-fd.
@@ -135,6 +137,28 @@ func TestHeal(t *testing.T) {
 	}
 	if pid := h.ask("pid"); pid == "" {
 		t.Error("no answer")
+	}
+}
+
+// TestHealBeforeStart shows that the successor of a dead core does not have to
+// wait for the second to be over.
+func TestHealBeforeStart(t *testing.T) {
+	l, err := sockets.Bind("127.0.0.1:0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(l.FD)
+	w := &warden{
+		log: slog.New(slog.DiscardHandler), state: serving, healed: time.Now(),
+		listeners: sockets.Gifts{{Name: l.Address, FD: l.FD}},
+	}
+	if err := unix.Shutdown(l.FD, unix.SHUT_RD); err != nil {
+		t.Fatal(err)
+	}
+	w.wardDied(&ward{proved: true}, unix.WaitStatus(unix.SIGSYS), time.Now())
+	w.tend(time.Now())
+	if healed, err := sockets.Heal(l.FD); healed || err != nil {
+		t.Errorf("had to be healed: %v, %v", healed, err)
 	}
 }
 

@@ -336,6 +336,7 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 		w.code = exitMistake
 		w.hurry()
 	default:
+		w.healed = time.Time{} // its successor is to find listeners that listen
 		wait := ward.pace.after(now.Sub(ward.began))
 		ward.due = now.Add(wait)
 		w.log.Error("process died", append(facts, "restart_in", wait.String())...)
