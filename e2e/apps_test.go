@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // app starts a real app on the socket app.sock of the scene and waits until it
@@ -29,9 +30,9 @@ func (s *scene) app(kind string) {
 	}
 	// PATH is Debian's own: another Python in front would not have its packages.
 	// umask 0 makes a socket that the core's user may connect to.
-	app := exec.Command("/bin/sh", append([]string{"-c", `umask 0; exec "$@"`, "sh"}, command...)...)
+	app := exec.CommandContext(s.t.Context(), "/bin/sh", append([]string{"-c", `umask 0; exec "$@"`, "sh"}, command...)...)
 	app.Dir = dir
-	app.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir, "LANG=C.UTF-8"}
+	app.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir, "TMPDIR=" + dir, "LANG=C.UTF-8"}
 	app.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Getuid() == 0 {
 		s.must(os.Chown(dir, nobody, nobody))
@@ -41,8 +42,11 @@ func (s *scene) app(kind string) {
 	s.must(err)
 	defer output.Close()
 	app.Stdout, app.Stderr = output, output
+	// The end of the test is TERM for it: passenger has processes outside of its group.
+	app.Cancel = func() error { return app.Process.Signal(syscall.SIGTERM) }
+	app.WaitDelay = 3 * time.Second
 	s.must(app.Start())
-	s.t.Cleanup(func() { endApp(app.Process.Pid, app) })
+	s.t.Cleanup(func() { endApp(app) })
 	takes(s.t, s.path("app/app.sock"))
 }
 
@@ -70,10 +74,11 @@ func takes(t *testing.T, socket string) {
 	})
 }
 
-// endApp kills an app with its workers, which share its process group.
-func endApp(group int, app *exec.Cmd) {
-	_ = syscall.Kill(-group, syscall.SIGKILL) // gone already is fine
-	_ = app.Wait()                            // "killed" is what it says
+// endApp waits until an app has ended, as it was told to, and kills what is
+// left of its process group.
+func endApp(app *exec.Cmd) {
+	_ = app.Wait()                                      // "killed" is what it says
+	_ = syscall.Kill(-app.Process.Pid, syscall.SIGKILL) // gone already is fine
 }
 
 // arrived waits until a request has come to /wait?name=NAME or /stream.

@@ -24,7 +24,7 @@ func checkCommand(args []string) int {
 	}
 	wrong, unknown := checkFiles(plan)
 	mistakes = append(checkIDs(plan), wrong...)
-	blocked, unasked := checkWays(plan)
+	blocked, unasked := checkWays(plan, *path)
 	for _, notice := range slices.Concat(plan.Notices, unknown, unasked) {
 		fmt.Fprintln(os.Stderr, notice)
 	}

@@ -11,8 +11,9 @@ import (
 )
 
 // checkWays goes to every app's socket as the core will, and says what is in the
-// way. An absent app never stops run, so these are failures of check alone.
-func checkWays(plan *conf.Plan) (blocked, unknown []conf.Mistake) {
+// way; file is the configuration as it was named. An absent app never stops run,
+// so these are failures of check alone.
+func checkWays(plan *conf.Plan, file string) (blocked, unknown []conf.Mistake) {
 	for i := range plan.Core.Apps {
 		app := &plan.Core.Apps[i]
 		for _, socket := range app.Sockets {
@@ -22,7 +23,7 @@ func checkWays(plan *conf.Plan) (blocked, unknown []conf.Mistake) {
 				obstacle = sockets.Walk(socket) // root sees what is there instead
 			}
 			place := app.Where
-			place.File = plan.File
+			place.File = file // the core knows only its name
 			switch {
 			case err != nil:
 				unknown = append(unknown, conf.Mistake{
