@@ -1,0 +1,197 @@
+package loop
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sweepEvery is how exact deadlines are. Limits are seconds; a tenth of one costs
+// ten thousand idle connections about a thousandth of a CPU.
+const sweepEvery = 100 * time.Millisecond
+
+// eventsMax is how many events one wait takes.
+const eventsMax = 128
+
+// A Loop watches descriptors and wakes whoever waits for them.
+type Loop struct {
+	epoll   *os.File // in Go's poller
+	number  int      // of epoll
+	raw     syscall.RawConn
+	workers workers
+	stop    chan struct{} // closed by Close
+
+	mu        sync.Mutex
+	conns     []*Conn     // by descriptor; nil where none is watched
+	listeners []*Listener // few
+	closed    bool
+}
+
+// New makes a Loop and starts it. Close ends it.
+func New() (*Loop, error) {
+	number, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("loop: epoll: %w", err)
+	}
+	if err := unix.SetNonblock(number, true); err != nil { // which makes os take it for pollable
+		unix.Close(number)
+		return nil, fmt.Errorf("loop: epoll: %w", err)
+	}
+	l := &Loop{epoll: os.NewFile(uintptr(number), "epoll"), number: number, stop: make(chan struct{})}
+	if l.raw, err = l.epoll.SyscallConn(); err != nil {
+		l.epoll.Close()
+		return nil, fmt.Errorf("loop: epoll: %w", err)
+	}
+	go l.waitLoop()
+	go l.sweepLoop()
+	return l, nil
+}
+
+// Close ends the loop. Connections that it watches are not closed, and never
+// woken again: whoever closes a loop has closed them.
+func (l *Loop) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	close(l.stop)
+	l.workers.close()
+	return l.epoll.Close()
+}
+
+// waitLoop takes events as they come, until Close. It runs inside one call of
+// RawConn.Read: returning false parks the goroutine in Go's poller until epoll has
+// events again, and no edge is lost in between.
+func (l *Loop) waitLoop() {
+	events := make([]unix.EpollEvent, eventsMax)
+	_ = l.raw.Read(func(fd uintptr) bool { // its only error is that of Close
+		for {
+			n, err := epollWait(int(fd), events)
+			if err != nil {
+				return true // EBADF: closed
+			}
+			if n == 0 {
+				return false
+			}
+			for i := range events[:n] {
+				l.dispatch(int(events[i].Fd), events[i].Events)
+			}
+		}
+	})
+}
+
+// epollWait is epoll_wait(2) that never blocks, and so needs no help of the scheduler.
+func epollWait(fd int, events []unix.EpollEvent) (int, error) {
+	for {
+		n, errno := rawEpollWait(fd, events)
+		if errno != unix.EINTR {
+			return n, errnoError(errno)
+		}
+	}
+}
+
+func errnoError(errno syscall.Errno) error {
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// dispatch gives an event to the connection that has the number now.
+func (l *Loop) dispatch(fd int, events uint32) {
+	c, listener := l.at(fd)
+	switch {
+	case c != nil:
+		c.happened(events)
+	case listener != nil:
+		listener.accept()
+	}
+}
+
+func (l *Loop) at(fd int) (*Conn, *Listener) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if fd < len(l.conns) && l.conns[fd] != nil {
+		return l.conns[fd], nil
+	}
+	for _, listener := range l.listeners {
+		if listener.fd == fd {
+			return nil, listener
+		}
+	}
+	return nil, nil
+}
+
+// sweepLoop wakes whoever has waited for too long, until Close.
+func (l *Loop) sweepLoop() {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	var late []*Conn
+	for {
+		select {
+		case <-l.stop:
+			return
+		case now := <-ticker.C:
+			late = l.late(late[:0], now.UnixNano())
+			for _, c := range late {
+				c.expire(now.UnixNano())
+			}
+			clear(late)
+			l.resumeListeners()
+		}
+	}
+}
+
+// late are the connections with a deadline that has passed.
+func (l *Loop) late(found []*Conn, now int64) []*Conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		if c != nil && (c.reading.late(now) || c.writing.late(now)) {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+// watch begins to watch c.
+func (l *Loop) watch(c *Conn) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for c.fd >= len(l.conns) {
+		l.conns = append(l.conns, nil)
+	}
+	l.conns[c.fd] = c
+	err := l.control(unix.EPOLL_CTL_ADD, c.fd, readEvents)
+	if err != nil {
+		l.conns[c.fd] = nil
+	}
+	return err
+}
+
+// forget ends watching. The number must not be closed before: it could be
+// somebody else's at once.
+func (l *Loop) forget(c *Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[c.fd] = nil
+}
+
+const (
+	readEvents  = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+	writeEvents = readEvents | unix.EPOLLOUT
+)
+
+func (l *Loop) control(op, fd int, events uint32) error {
+	event := unix.EpollEvent{Events: events, Fd: int32(fd)}
+	if err := unix.EpollCtl(l.number, op, fd, &event); err != nil {
+		return fmt.Errorf("loop: epoll_ctl: %w", err)
+	}
+	return nil
+}
