@@ -11,15 +11,17 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"sallyport/proxy"
 	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
+	"sallyport/sockets/loop"
 	"sallyport/upstream"
 )
 
-// A loop is a client that says the same request again each time it is told.
-type loop struct {
+// A looping is a client that says the same request again each time it is told.
+type looping struct {
 	net.Conn // nil
 	request  string
 	next     chan struct{}
@@ -27,7 +29,7 @@ type loop struct {
 	said     int
 }
 
-func (l *loop) Read(p []byte) (int, error) {
+func (l *looping) Read(p []byte) (int, error) {
 	l.waits <- struct{}{}
 	if _, ok := <-l.next; !ok {
 		return 0, io.EOF
@@ -35,13 +37,13 @@ func (l *loop) Read(p []byte) (int, error) {
 	return copy(p, l.request), nil
 }
 
-func (l *loop) Write(p []byte) (int, error)      { l.said += len(p); return len(p), nil }
-func (l *loop) SetReadDeadline(time.Time) error  { return nil }
-func (l *loop) SetWriteDeadline(time.Time) error { return nil }
-func (l *loop) Close() error                     { return nil }
+func (l *looping) Write(p []byte) (int, error)      { l.said += len(p); return len(p), nil }
+func (l *looping) SetReadDeadline(time.Time) error  { return nil }
+func (l *looping) SetWriteDeadline(time.Time) error { return nil }
+func (l *looping) Close() error                     { return nil }
 
-// TestPassageAllocations: what a request costs beyond the connection to the app,
-// which is the cost of a bare dial. It rises only by a change of this number.
+// TestPassageAllocations: what a request allocates beyond what the app does for it,
+// which a bare dial tells. It rises only by a change of this number.
 func TestPassageAllocations(t *testing.T) {
 	const passageAllocs = 0
 	socket := filepath.Join(t.TempDir(), "app")
@@ -53,9 +55,14 @@ func TestPassageAllocations(t *testing.T) {
 	go answerAll(l)
 	plan := plainPlan(socket)
 	buffers := new(h1.Buffers)
-	forwarder := proxy.New(plan, upstream.New(plan.Apps, buffers), zerolog.New(io.Discard).With().Timestamp().Logger())
+	watcher, err := loop.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	forwarder := proxy.New(plan, upstream.New(plan.Apps, watcher, buffers), zerolog.New(io.Discard).With().Timestamp().Logger())
 	e := &h1.Engine{Handler: forwarder, Limits: plan.Limits, Buffers: buffers, Refused: forwarder.Refused}
-	c := &loop{request: get("X-Forwarded-For: 1.2.3.4", "Cookie: a=b"), next: make(chan struct{}), waits: make(chan struct{})}
+	c := &looping{request: get("X-Forwarded-For: 1.2.3.4", "Cookie: a=b"), next: make(chan struct{}), waits: make(chan struct{})}
 	served := make(chan struct{})
 	go func() {
 		e.Serve(c, message.Peer{Addr: netip.MustParseAddrPort("192.0.2.1:4242")}, false)
@@ -66,18 +73,21 @@ func TestPassageAllocations(t *testing.T) {
 		c.next <- struct{}{}
 		<-c.waits
 	})
-	addr, scratch := &net.UnixAddr{Net: "unix", Name: socket}, make([]byte, 1000)
+	addr, scratch := &unix.SockaddrUnix{Name: socket}, make([]byte, 1000)
 	request := []byte(c.request)
 	dial := testing.AllocsPerRun(500, func() {
-		conn, err := net.DialUnix("unix", nil, addr)
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Connect(fd, addr)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = conn.Write(request)
-		for err == nil {
-			_, err = conn.Read(scratch)
+		_, _ = unix.Write(fd, request)
+		for n := 1; n > 0; {
+			n, _ = unix.Read(fd, scratch)
 		}
-		conn.Close()
+		unix.Close(fd)
 	})
 	if got := passage - dial; got != passageAllocs {
 		t.Errorf("%v allocations (%v with those of a dial), want %v", got, passage, passageAllocs)

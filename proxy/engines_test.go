@@ -18,15 +18,18 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"sallyport/conf"
 	"sallyport/proxy"
 	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
+	"sallyport/sockets/loop"
 	"sallyport/upstream"
 )
 
@@ -58,6 +61,7 @@ const patience = 20 * time.Second
 type world struct {
 	*testing.T
 	plan     *conf.Core
+	loop     *loop.Loop
 	engine   *h1.Engine
 	secure   bool
 	front    net.Listener
@@ -87,8 +91,15 @@ func tell(t *testing.T, s story, secure bool) {
 		w.front = w.listen("tcp", "127.0.0.1:0")
 	}
 	buffers := new(h1.Buffers)
-	forwarder := proxy.New(w.plan, upstream.New(w.plan.Apps, buffers), zerolog.New(w.log))
-	w.engine = &h1.Engine{Handler: forwarder, Limits: w.plan.Limits, Buffers: buffers, Refused: forwarder.Refused}
+	var err error
+	if w.loop, err = loop.New(); err != nil {
+		t.Fatal(err)
+	}
+	forwarder := proxy.New(w.plan, upstream.New(w.plan.Apps, w.loop, buffers), zerolog.New(w.log))
+	w.engine = &h1.Engine{
+		Handler: forwarder, Limits: w.plan.Limits, Buffers: buffers,
+		Refused: forwarder.Refused, Ended: w.serving.Done,
+	}
 	w.serving.Add(2)
 	go w.acceptClients()
 	go w.acceptRequests()
@@ -111,6 +122,7 @@ func (w *world) settle(before int) {
 		stacks := make([]byte, 1<<20)
 		w.Errorf("still serving:\n%s", stacks[:runtime.Stack(stacks, true)])
 	}
+	w.loop.Close()
 	deadline := time.Now().Add(patience)
 	for runtime.NumGoroutine() > before && !w.Failed() {
 		if time.Now().After(deadline) {
@@ -159,21 +171,47 @@ func (w *world) acceptClients() {
 	}
 }
 
+// serve begins to serve a client, as the core does. The engine says when it is over.
 func (w *world) serve(conn net.Conn) {
-	defer w.serving.Done()
 	var peer message.Peer
 	if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		peer.Addr = addr.AddrPort()
 	}
-	if w.secure {
-		session := tls.Server(conn, serverTLS())
-		if err := session.HandshakeContext(context.Background()); err != nil {
-			conn.Close()
-			return
-		}
-		conn = session
+	raw := w.adopt(conn)
+	if !w.secure {
+		w.engine.Start(raw, raw, peer, false)
+		return
 	}
-	w.engine.Serve(conn, peer, w.secure)
+	session := tls.Server(raw, serverTLS())
+	if err := session.HandshakeContext(context.Background()); err != nil {
+		raw.Close()
+		w.serving.Done()
+		return
+	}
+	w.engine.Start(session, raw, peer, true)
+}
+
+// adopt moves a connection from Go's poller to the loop.
+func (w *world) adopt(conn net.Conn) *loop.Conn {
+	defer conn.Close()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		w.Error(err)
+	}
+	c := new(loop.Conn)
+	err = raw.Control(func(fd uintptr) {
+		number, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			err = w.loop.Adopt(c, number)
+		}
+		if err != nil {
+			w.Error(err)
+		}
+	})
+	if err != nil {
+		w.Error(err)
+	}
+	return c
 }
 
 func (w *world) acceptRequests() {

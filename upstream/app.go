@@ -1,16 +1,13 @@
 package upstream
 
 import (
-	"errors"
-	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
-	"time"
 
 	"sallyport/conf"
 	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
+	"sallyport/sockets/loop"
 )
 
 // An App is a set of members that answer alike.
@@ -20,6 +17,7 @@ type App struct {
 
 	plan    conf.App
 	members []*Member
+	loop    *loop.Loop // of the connections to them
 	buffers *h1.Buffers
 	leases  sync.Pool // of *Lease
 }
@@ -27,23 +25,22 @@ type App struct {
 // A Member is one socket of an app.
 type Member struct {
 	Socket   string // absolute path
-	addr     net.UnixAddr
 	inFlight atomic.Int64
 }
 
 // New is the apps of a plan, in its order.
-func New(plan []conf.App, buffers *h1.Buffers) []*App {
+func New(plan []conf.App, watcher *loop.Loop, buffers *h1.Buffers) []*App {
 	apps := make([]*App, len(plan))
 	for i := range plan {
-		apps[i] = newApp(plan[i], buffers)
+		apps[i] = newApp(plan[i], watcher, buffers)
 	}
 	return apps
 }
 
-func newApp(plan conf.App, buffers *h1.Buffers) *App {
-	a := &App{Name: plan.Name, MaxBody: plan.MaxBody, plan: plan, buffers: buffers}
+func newApp(plan conf.App, watcher *loop.Loop, buffers *h1.Buffers) *App {
+	a := &App{Name: plan.Name, MaxBody: plan.MaxBody, plan: plan, loop: watcher, buffers: buffers}
 	for _, socket := range plan.Sockets {
-		a.members = append(a.members, &Member{Socket: socket, addr: net.UnixAddr{Net: "unix", Name: socket}})
+		a.members = append(a.members, &Member{Socket: socket})
 	}
 	return a
 }
@@ -94,17 +91,4 @@ func (a *App) pick(failed *Member) *Member {
 		}
 	}
 	return best
-}
-
-// connect connects to m. A full backlog (EAGAIN, connect(2)) is a busy app and no
-// absent one: it is tried again until limit has passed.
-func (m *Member) connect(limit time.Duration) (*net.UnixConn, error) {
-	begun := time.Now()
-	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
-		conn, err := net.DialUnix("unix", nil, &m.addr)
-		if !errors.Is(err, syscall.EAGAIN) || time.Since(begun)+wait > limit {
-			return conn, err
-		}
-		time.Sleep(wait)
-	}
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func TestPick(t *testing.T) {
-	a := newApp(conf.App{Sockets: []string{"a", "b", "c"}}, new(h1.Buffers))
+	a := newApp(conf.App{Sockets: []string{"a", "b", "c"}}, nil, new(h1.Buffers))
 	var leases []*Lease
 	for _, want := range []string{"a", "b", "c", "a"} {
 		leases = append(leases, a.lease(nil))
@@ -30,7 +30,7 @@ func TestPick(t *testing.T) {
 	if m := a.pick(a.members[1]); m.Socket != "c" {
 		t.Errorf("the least busy but b is c, not %s", m.Socket)
 	}
-	one := newApp(conf.App{Sockets: []string{"a"}}, new(h1.Buffers))
+	one := newApp(conf.App{Sockets: []string{"a"}}, nil, new(h1.Buffers))
 	if m := one.pick(one.members[0]); m.Socket != "a" {
 		t.Error("an app of one member has no other")
 	}
@@ -59,7 +59,7 @@ func TestFullBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	a := newApp(conf.App{Name: "app", Sockets: []string{socket}, Retries: 1, Connect: 5 * time.Millisecond}, new(h1.Buffers))
+	a := newApp(conf.App{Name: "app", Sockets: []string{socket}, Retries: 1, Connect: 5 * time.Millisecond}, nil, new(h1.Buffers))
 	lease, err := a.Send(&message.Request{Method: []byte("GET"), Target: []byte("/"), Host: []byte("a")}, nothingToSend{})
 	var fault *Error
 	if !errors.As(err, &fault) || fault.Status() != 503 || fault.Errno() != syscall.EAGAIN {

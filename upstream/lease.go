@@ -7,8 +7,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
+	"sallyport/sockets/loop"
 )
 
 // A Lease is the right to run one request on one member. It is the Source of the
@@ -18,8 +21,10 @@ import (
 type Lease struct {
 	app    *App
 	member *Member
-	conn   h1.AppConn
-	open   bool // conn is
+	addr   unix.SockaddrUnix // of member; the kernel's form of it is written into it
+	raw    loop.Conn
+	conn   h1.AppConn // on raw
+	open   bool       // conn is
 
 	Connected time.Time // when the member had taken the connection
 	Replied   time.Time // when the first byte of the reply was there
@@ -35,11 +40,10 @@ func (l *Lease) Socket() string { return l.member.Socket }
 
 func (l *Lease) send(req *message.Request, body message.Source) error {
 	plan := &l.app.plan
-	conn, err := l.member.connect(plan.Connect)
-	if err != nil {
+	if err := l.connect(plan.Connect); err != nil {
 		return l.fault(Connect, err)
 	}
-	l.conn.Open(conn, l.app.buffers, replyLimits, plan.Idle)
+	l.conn.Open(&l.raw, l.app.buffers, replyLimits, plan.Idle)
 	l.open, l.Connected = true, time.Now()
 	complete, err := l.conn.Send(req, body)
 	switch {
@@ -58,6 +62,26 @@ func (l *Lease) send(req *message.Request, body message.Source) error {
 	}
 	l.Replied = time.Now()
 	return nil
+}
+
+// connect connects to the member. A full backlog (EAGAIN, connect(2)) is a busy app
+// and no absent one: it is tried again until limit has passed.
+func (l *Lease) connect(limit time.Duration) error {
+	begun := time.Time{}
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		l.addr = unix.SockaddrUnix{Name: l.member.Socket} // anew: a longer name leaves its end behind
+		err := l.app.loop.DialUnix(&l.raw, &l.addr)
+		if !errors.Is(err, unix.EAGAIN) {
+			return err
+		}
+		if begun.IsZero() {
+			begun = time.Now()
+		}
+		if time.Since(begun)+wait > limit {
+			return err
+		}
+		time.Sleep(wait)
+	}
 }
 
 // blame is err as a fault of the app, unless the client's half of the request

@@ -72,7 +72,7 @@ func TestAwait(t *testing.T) {
 }
 
 func TestRetryable(t *testing.T) {
-	a := newApp(conf.App{Sockets: []string{"a"}}, new(h1.Buffers))
+	a := newApp(conf.App{Sockets: []string{"a"}}, nil, new(h1.Buffers))
 	for _, test := range []struct {
 		op     Op
 		err    error

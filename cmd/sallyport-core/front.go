@@ -2,22 +2,21 @@ package main
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"sallyport/conf"
 	"sallyport/proxy"
 	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
 	"sallyport/sockets"
+	"sallyport/sockets/loop"
 	"sallyport/tlsload"
 	"sallyport/upstream"
 )
@@ -25,11 +24,13 @@ import (
 // A front is where clients arrive: it accepts connections, does their TLS
 // handshake and gives them to the engine that speaks their protocol.
 type front struct {
+	loop      *loop.Loop
 	engine    *h1.Engine
 	tls       *tls.Config // nil without certificates
 	handshake time.Duration
 	log       zerolog.Logger
 	doors     []door
+	listening []*loop.Listener // since open
 
 	connections sync.WaitGroup
 	count       atomic.Int64 // of connections
@@ -37,20 +38,27 @@ type front struct {
 
 // A door is one listener.
 type door struct {
-	listener net.Listener
-	secure   bool
+	fd     int
+	name   string
+	secure bool
 }
 
 // newFront wires a core: the keeper's certificates, the forwarder with its apps,
 // the engine, and the listeners.
 func newFront(plan *conf.Core, gifts sockets.Gifts, log zerolog.Logger) (*front, error) {
+	watcher, err := loop.New()
+	if err != nil {
+		return nil, err
+	}
 	buffers := new(h1.Buffers)
-	forwarder := proxy.New(plan, upstream.New(plan.Apps, buffers), log)
+	forwarder := proxy.New(plan, upstream.New(plan.Apps, watcher, buffers), log)
 	f := &front{
+		loop:      watcher,
 		engine:    &h1.Engine{Handler: forwarder, Limits: plan.Limits, Buffers: buffers, Refused: forwarder.Refused},
 		handshake: plan.Limits.HeadTime,
 		log:       log,
 	}
+	f.engine.Ended = f.left
 	if plan.Certificates > 0 {
 		link, err := gifts.FD("link")
 		if err != nil {
@@ -69,104 +77,91 @@ func newFront(plan *conf.Core, gifts sockets.Gifts, log zerolog.Logger) (*front,
 		if err != nil {
 			return nil, err
 		}
-		listener, err := adopt(fd, l.Gift)
-		if err != nil {
-			return nil, fmt.Errorf("core: listener %s: %w", l.Address, err)
-		}
-		f.doors = append(f.doors, door{listener, l.Secure})
+		f.doors = append(f.doors, door{fd, l.Address, l.Secure})
 	}
 	return f, nil
 }
 
-// adopt makes a net.Listener of a descriptor, which it takes over.
-func adopt(fd int, name string) (net.Listener, error) {
-	file := os.NewFile(uintptr(fd), name)
-	defer file.Close() // FileListener has its own copy
-	return net.FileListener(file)
-}
-
 // open begins to accept.
-func (f *front) open() {
+func (f *front) open() error {
 	for _, d := range f.doors {
-		f.connections.Add(1) // the loop counts as one, so that Wait cannot overtake an Accept
-		go f.acceptLoop(d)
-	}
-}
-
-// acceptLoop accepts until drained closes its listener. Out of descriptors or
-// memory, it lets those who are served end first.
-func (f *front) acceptLoop(d door) {
-	defer f.connections.Done()
-	const pauseMax = time.Second
-	pause := time.Duration(0)
-	for {
-		conn, err := d.listener.Accept()
-		switch {
-		case errors.Is(err, net.ErrClosed):
-			return
-		case err != nil:
-			if pause == 0 {
-				f.log.Error().Err(err).Stringer("listener", d.listener.Addr()).
-					Str("hint", "raise the limit of open files (LimitNOFILE=), or lower the number of connections").
-					Msg("connection not accepted")
-			}
-			pause = min(max(2*pause, 5*time.Millisecond), pauseMax)
-			time.Sleep(pause)
-			continue
+		listener, err := f.loop.Listen(d.fd, func(fd int, from unix.Sockaddr) { f.welcome(d, fd, from) }, f.refuse(d))
+		if err != nil {
+			return fmt.Errorf("core: listener %s: %w", d.name, err)
 		}
-		pause = 0
-		f.connections.Add(1)
-		f.count.Add(1)
-		go f.serve(conn, d.secure)
+		f.listening = append(f.listening, listener)
+	}
+	return nil
+}
+
+// refuse is told when connections cannot be accepted for a while.
+func (f *front) refuse(d door) func(error) {
+	return func(err error) {
+		f.log.Error().Err(err).Str("listener", d.name).
+			Str("hint", "raise the limit of open files (LimitNOFILE=), or lower the number of connections").
+			Msg("connection not accepted")
 	}
 }
 
-// serve serves one connection until it ends.
-func (f *front) serve(conn net.Conn, secure bool) {
-	defer f.connections.Done()
-	defer f.count.Add(-1)
-	peer := peerOf(conn)
-	if secure {
-		session := tls.Server(conn, f.tls)
-		if err := f.shakeHands(session); err != nil {
-			f.log.Debug().Err(err).Stringer("peer", peer.Addr).Msg("handshake failed")
-			conn.Close()
-			return
-		}
-		conn = session
+// welcome takes a new connection, on the loop: it must not wait. Nothing runs for
+// the client until its first bytes are there.
+func (f *front) welcome(d door, fd int, from unix.Sockaddr) {
+	raw := new(loop.Conn)
+	if err := f.loop.Adopt(raw, fd); err != nil {
+		f.refuse(d)(err)
+		return
 	}
-	f.engine.Serve(conn, peer, secure)
-}
-
-func (f *front) shakeHands(session *tls.Conn) error {
-	deadline := time.Time{}
+	f.connections.Add(1)
+	f.count.Add(1)
+	peer := peerOf(from)
+	if !d.secure {
+		f.engine.Start(raw, raw, peer, false)
+		return
+	}
 	if f.handshake > 0 {
-		deadline = time.Now().Add(f.handshake)
+		_ = raw.SetDeadline(time.Now().Add(f.handshake)) // never fails
 	}
-	if err := session.SetDeadline(deadline); err != nil {
-		return err
-	}
-	if err := session.Handshake(); err != nil {
-		return err
-	}
-	return session.SetDeadline(time.Time{})
+	raw.Idle(func() { go f.shakeHands(raw, peer) })
 }
 
-// peerOf is who is at the other end of conn.
-func peerOf(conn net.Conn) message.Peer {
-	remote, ok := conn.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return message.Peer{}
+// shakeHands does the TLS handshake of a connection and gives it to the engine. It is a
+// goroutine of its own, whose stack the handshake grows and whose end gives that back.
+func (f *front) shakeHands(raw *loop.Conn, peer message.Peer) {
+	session := tls.Server(raw, f.tls)
+	if err := session.Handshake(); err != nil {
+		f.log.Debug().Err(err).Stringer("peer", peer.Addr).Msg("handshake failed")
+		raw.Close()
+		f.left()
+		return
 	}
-	addr := remote.AddrPort()
-	return message.Peer{Addr: netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())}
+	_ = raw.SetDeadline(time.Time{}) // never fails
+	f.engine.Start(session, raw, peer, true)
+}
+
+// left notes the end of a connection.
+func (f *front) left() {
+	f.count.Add(-1)
+	f.connections.Done()
+}
+
+// peerOf is who is at the other end of a connection.
+func peerOf(from unix.Sockaddr) message.Peer {
+	switch from := from.(type) {
+	case *unix.SockaddrInet4:
+		return message.Peer{Addr: netip.AddrPortFrom(netip.AddrFrom4(from.Addr), uint16(from.Port))}
+	case *unix.SockaddrInet6:
+		return message.Peer{Addr: netip.AddrPortFrom(netip.AddrFrom16(from.Addr).Unmap(), uint16(from.Port))}
+	}
+	return message.Peer{}
 }
 
 // drained closes the doors and the idle connections, and returns a channel that is
 // closed when the last exchange is over.
 func (f *front) drained() <-chan struct{} {
-	for _, d := range f.doors {
-		d.listener.Close()
+	for _, listener := range f.listening {
+		if err := listener.Close(); err != nil {
+			f.log.Warn().Err(err).Msg("listener not closed")
+		}
 	}
 	f.engine.Drain()
 	over := make(chan struct{})

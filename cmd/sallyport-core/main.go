@@ -78,7 +78,9 @@ func run(args []string, log zerolog.Logger) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM)
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE) // the main warden's business
-	front.open()
+	if err := front.open(); err != nil {
+		return err
+	}
 	if err := sayReady(gifts); err != nil {
 		return err
 	}

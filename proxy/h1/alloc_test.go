@@ -123,7 +123,7 @@ func (s *pieceSource) Next() ([]byte, error) {
 }
 
 // A loop is a client that says the same request again each time it is told.
-type loop struct {
+type looping struct {
 	net.Conn // nil
 	request  string
 	at       int
@@ -132,7 +132,7 @@ type loop struct {
 	said     int
 }
 
-func (l *loop) Read(p []byte) (int, error) {
+func (l *looping) Read(p []byte) (int, error) {
 	if l.at == 0 {
 		l.waits <- struct{}{}
 		if _, ok := <-l.next; !ok {
@@ -144,10 +144,10 @@ func (l *loop) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (l *loop) Write(p []byte) (int, error)      { l.said += len(p); return len(p), nil }
-func (l *loop) SetReadDeadline(time.Time) error  { return nil }
-func (l *loop) SetWriteDeadline(time.Time) error { return nil }
-func (l *loop) Close() error                     { return nil }
+func (l *looping) Write(p []byte) (int, error)      { l.said += len(p); return len(p), nil }
+func (l *looping) SetReadDeadline(time.Time) error  { return nil }
+func (l *looping) SetWriteDeadline(time.Time) error { return nil }
+func (l *looping) Close() error                     { return nil }
 
 // An answerer reads the body and answers with what it was made with.
 type answerer struct {
@@ -193,7 +193,7 @@ func TestExchangesAllocateNothing(t *testing.T) {
 		"HTTP/1.0":           {"GET / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n", 40 * 1000},
 		"pipelined requests": {strings.Repeat("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", 20), -1},
 	} {
-		c := &loop{request: test.request, next: make(chan struct{}), waits: make(chan struct{})}
+		c := &looping{request: test.request, next: make(chan struct{}), waits: make(chan struct{})}
 		limits := conf.Limits{
 			HeadBytes: 32 << 10, Fields: 100, LineBytes: 8 << 10,
 			HeadTime: time.Second, BodyIdle: time.Second, WriteIdle: time.Second, KeepaliveIdle: time.Second,

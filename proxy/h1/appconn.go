@@ -7,6 +7,7 @@ import (
 
 	"sallyport/conf"
 	"sallyport/proxy/message"
+	"sallyport/sockets/loop"
 )
 
 // An AppConn is a connection to an app, for one request and its reply. It is the
@@ -49,7 +50,13 @@ func (a *AppConn) Close() {
 
 // Cut ends the connection under whoever reads or writes it, whose waits fail at
 // once. Close is still due.
-func (a *AppConn) Cut() { a.conn.Close() }
+func (a *AppConn) Cut() {
+	if raw, ok := a.conn.(*loop.Conn); ok {
+		raw.Cut() // its Close is for the last one alone
+		return
+	}
+	a.conn.Close()
+}
 
 // Send sends the head of req, and with it whatever of its body is there already.
 // It reports whether that was all of it; if not, SendBody sends the rest.

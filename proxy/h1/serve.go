@@ -10,6 +10,7 @@ import (
 
 	"sallyport/conf"
 	"sallyport/proxy/message"
+	"sallyport/sockets/loop"
 )
 
 // An Engine serves client connections that speak HTTP/1. Its fields are set
@@ -22,6 +23,9 @@ type Engine struct {
 	// Refused is told of every request that never reached the Handler.
 	Refused func(*message.Exchange, *message.Refusal)
 
+	// Ended is told of the end of every connection that was started; nil if nobody asks.
+	Ended func()
+
 	date     clock
 	draining atomic.Bool
 
@@ -29,15 +33,49 @@ type Engine struct {
 	conns map[*ClientConn]struct{} // those that Serve is serving
 }
 
-// Serve speaks HTTP/1 on conn until the connection ends, and closes it.
+// Start speaks HTTP/1 on conn, whose bytes come from raw, and returns at once: the
+// connection lives in raw's loop until it ends, and has a goroutine only while there is
+// something to do.
+func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer, secure bool) {
+	c := e.open(conn, peer, secure)
+	c.raw, c.resume = raw, c.serve
+	if conn != net.Conn(raw) {
+		raw.Run(c.resume) // TLS may hold bytes already that raw knows nothing of
+		return
+	}
+	c.setIdle(e.Limits.HeadTime)
+	raw.Idle(c.resume)
+}
+
+// Serve speaks HTTP/1 on conn, which waits by itself, until the connection ends.
 func (e *Engine) Serve(conn net.Conn, peer message.Peer, secure bool) {
+	e.open(conn, peer, secure).serve()
+}
+
+func (e *Engine) open(conn net.Conn, peer message.Peer, secure bool) *ClientConn {
 	c := &ClientConn{engine: e, conn: conn, secure: secure}
 	c.in.conn, c.in.buffers = conn, e.Buffers
 	c.body = body{in: &c.in, limits: &e.Limits, trailer: &c.exchange.Request.Trailer}
 	c.exchange.Peer, c.exchange.Stream = peer, c
-	e.add(c)
-	defer e.remove(c)
-	c.serve()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.conns == nil {
+		e.conns = make(map[*ClientConn]struct{})
+	}
+	e.conns[c] = struct{}{}
+	return c
+}
+
+// end closes c, which nobody serves any more.
+func (e *Engine) end(c *ClientConn) {
+	c.in.discard()
+	c.conn.Close()
+	e.mu.Lock()
+	delete(e.conns, c)
+	e.mu.Unlock()
+	if e.Ended != nil {
+		e.Ended()
+	}
 }
 
 // Drain closes idle connections, now and whenever one becomes idle. Exchanges
@@ -60,25 +98,19 @@ func (c *ClientConn) endIdle() {
 	}
 }
 
-func (c *ClientConn) setIdle(idle bool) {
+// setIdle begins to wait for a request, for at most wait.
+func (c *ClientConn) setIdle(wait time.Duration) {
 	c.idleMu.Lock()
 	defer c.idleMu.Unlock()
-	c.idle = idle
+	c.in.idle = 0
+	c.in.limit(wait)
+	c.idle = true
 }
 
-func (e *Engine) add(c *ClientConn) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.conns == nil {
-		e.conns = make(map[*ClientConn]struct{})
-	}
-	e.conns[c] = struct{}{}
-}
-
-func (e *Engine) remove(c *ClientConn) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.conns, c)
+func (c *ClientConn) endIdling() {
+	c.idleMu.Lock()
+	defer c.idleMu.Unlock()
+	c.idle = false
 }
 
 // A ClientConn is a connection of a client. It is the Stream of its exchanges,
@@ -90,6 +122,8 @@ func (e *Engine) remove(c *ClientConn) {
 type ClientConn struct {
 	engine   *Engine
 	conn     net.Conn
+	raw      *loop.Conn // what conn reads from; nil where conn waits by itself
+	resume   func()     // serve, made once; nil without raw
 	secure   bool
 	in       reader
 	body     body // of the request
@@ -110,49 +144,89 @@ type ClientConn struct {
 	reply reply
 }
 
+// serve serves requests until the connection ends, or is idle in its loop, which
+// calls serve again.
 func (c *ClientConn) serve() {
-	defer c.conn.Close()
-	defer c.in.discard()
-	for c.awaitRequest() {
-		refusal := c.readHead()
-		switch {
-		case refusal == nil:
-			c.engine.Handler.Serve(&c.exchange)
-		case refusal == errClosed:
+	for {
+		switch c.awaitRequest() {
+		case parked:
 			return
-		default:
-			c.refuse(refusal)
+		case over:
+			c.engine.end(c)
+			return
 		}
-		if !c.endExchange() {
+		if !c.serveRequest() {
+			c.engine.end(c)
 			return
 		}
 	}
+}
+
+// serveRequest serves one request, and reports whether the connection goes on.
+func (c *ClientConn) serveRequest() bool {
+	refusal := c.readHead()
+	switch {
+	case refusal == nil:
+		c.engine.Handler.Serve(&c.exchange)
+	case refusal == errClosed:
+		return false
+	default:
+		c.refuse(refusal)
+	}
+	return c.endExchange()
 }
 
 // errClosed stands for a connection that ended inside a head: nobody is left to
 // tell.
 var errClosed = &message.Refusal{Cause: "connection closed inside a head"}
 
-// awaitRequest waits until the first bytes of a request are there.
-func (c *ClientConn) awaitRequest() bool {
+// An arrival is how waiting for a request ended.
+type arrival uint8
+
+const (
+	arrived arrival = iota // bytes of it are there
+	parked                 // the loop has the connection: hands off
+	over                   // none will come
+)
+
+// awaitRequest waits until the first bytes of a request are there, or parks.
+func (c *ClientConn) awaitRequest() arrival {
 	if len(c.in.unused()) == 0 {
 		c.in.narrow()
-		wait := c.engine.Limits.KeepaliveIdle
-		if c.served == 0 {
-			wait = c.engine.Limits.HeadTime
+		if !c.idle { // else its limit goes on: bytes that are no request do not extend it
+			wait := c.engine.Limits.KeepaliveIdle
+			if c.served == 0 {
+				wait = c.engine.Limits.HeadTime
+			}
+			// Drain sets draining before it looks for idle connections, and we say that we
+			// are idle before we look at draining: one of us sees the other.
+			c.setIdle(wait)
 		}
-		c.in.idle = 0
-		c.in.limit(wait)
-		// Drain sets draining before it looks for idle connections, and we say that
-		// we are idle before we look at draining: one of us sees the other.
-		c.setIdle(true)
-		if c.engine.draining.Load() || c.in.fill() != nil {
-			return false
+		if c.engine.draining.Load() {
+			return over
 		}
-		c.setIdle(false)
+		switch err := c.tryFill(); {
+		case err == loop.ErrWouldBlock:
+			c.in.release()
+			c.raw.Idle(c.resume)
+			return parked
+		case err != nil:
+			return over
+		}
+		c.endIdling()
 	}
 	c.exchange.Begun = time.Now()
-	return true
+	return arrived
+}
+
+// tryFill fills with what is there, and waits only where nobody else can.
+func (c *ClientConn) tryFill() error {
+	if c.raw == nil {
+		return c.in.fill()
+	}
+	c.raw.Try(true)
+	defer c.raw.Try(false)
+	return c.in.fill()
 }
 
 // readHead reads a head and readies c for the exchange.
@@ -264,7 +338,7 @@ func (c *ClientConn) reset() {
 	if inner, ok := conn.(interface{ NetConn() net.Conn }); ok {
 		conn = inner.NetConn()
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
+	if tcp, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tcp.SetLinger(0) // a connection that is gone needs no reset
 	}
 	conn.Close()

@@ -100,6 +100,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Try lets reads return ErrWouldBlock instead of waiting, or not any more.
 func (c *Conn) Try(on bool) { c.instant = on }
 
+// Run has a worker call resume now.
+func (c *Conn) Run(resume func()) { c.loop.workers.run(resume) }
+
 // Idle has resume called by a worker when there are bytes, the end or the deadline,
 // once. The caller forgets the connection until then: it may have been called before
 // Idle returns.
@@ -238,10 +241,17 @@ func (c *Conn) Cut() {
 	c.rouse(&c.writing, true)
 }
 
-// Close is net.Conn. Nobody may be reading or writing.
+// Close is net.Conn. Nobody may be reading or writing. A second Close is
+// net.ErrClosed, and no harm to whoever has the number by then.
 func (c *Conn) Close() error {
+	if c.fd < 0 {
+		return net.ErrClosed
+	}
+	fd := c.fd
+	c.cut.Store(true) // nobody would wake a later wait
 	c.loop.forget(c)
-	return os.NewSyscallError("close", unix.Close(c.fd))
+	c.fd = -1
+	return os.NewSyscallError("close", unix.Close(fd))
 }
 
 // CloseWrite tells the peer that nothing more comes.
@@ -276,9 +286,10 @@ func (c *Conn) limit(s *side, t time.Time) error {
 	return nil
 }
 
-// Reset has Close send a reset instead of an end: what was sent is a fragment.
-func (c *Conn) Reset() error {
-	linger := unix.Linger{Onoff: 1}
+// SetLinger has Close wait for seconds, or with 0 send a reset instead of an end: what
+// was sent is a fragment (SO_LINGER, socket(7)).
+func (c *Conn) SetLinger(seconds int) error {
+	linger := unix.Linger{Onoff: 1, Linger: int32(seconds)}
 	return os.NewSyscallError("setsockopt", unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &linger))
 }
 

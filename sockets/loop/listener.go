@@ -3,6 +3,10 @@ package loop
 import (
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,29 +19,37 @@ const acceptMax = 64
 // on as well.
 type Listener struct {
 	loop    *Loop
-	fd      int
+	number  int                              // of the descriptor, also when it is closed
 	welcome func(fd int, from unix.Sockaddr) // called by the loop: must not wait
 	failed  func(error)                      // likewise; told of a pause, not of each failure in it
-	paused  bool                             // guarded by loop.mu
+
+	mu     sync.Mutex // held while accepting; taken before loop.mu
+	closed bool
+	paused bool
 }
 
 // Listen accepts on fd, which it takes over: a listening, non-blocking socket.
 // Whoever is welcomed owns the new descriptor, which is non-blocking and closes on
 // exec. One of all processes that wait is woken (EPOLLEXCLUSIVE, epoll_ctl(2)).
 func (l *Loop) Listen(fd int, welcome func(fd int, from unix.Sockaddr), failed func(error)) (*Listener, error) {
-	listener := &Listener{loop: l, fd: fd, welcome: welcome, failed: failed}
+	listener := &Listener{loop: l, number: fd, welcome: welcome, failed: failed}
 	l.mu.Lock()
-	l.listeners = append(l.listeners, listener)
+	l.listeners = append(slices.Clone(l.listeners), listener)
 	l.mu.Unlock()
-	if err := l.control(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE); err != nil {
+	if err := l.control(unix.EPOLL_CTL_ADD, fd, listenEvents); err != nil {
 		return nil, err
 	}
 	return listener, nil
 }
 
 func (a *Listener) accept() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for range acceptMax {
-		fd, from, err := unix.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if a.closed {
+			return
+		}
+		fd, from, err := unix.Accept4(a.number, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
 		case err == nil:
 			a.welcome(fd, from)
@@ -54,46 +66,37 @@ func (a *Listener) accept() {
 // pause stops accepting until the next sweep: out of descriptors or memory, those
 // who are served must end first, and the event would not go away by itself.
 func (a *Listener) pause(err error) {
-	l := a.loop
-	l.mu.Lock()
-	closed := a.fd < 0
-	a.paused = !closed
-	l.mu.Unlock()
-	if closed {
-		return
-	}
-	_ = l.control(unix.EPOLL_CTL_DEL, a.fd, 0) // it was added
+	a.paused = true
+	_ = a.loop.control(unix.EPOLL_CTL_DEL, a.number, 0) // it was added
 	a.failed(fmt.Errorf("loop: accept: %w", err))
 }
 
-// resumeListeners ends the pauses.
-func (l *Loop) resumeListeners() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, a := range l.listeners {
-		if a.paused && l.control(unix.EPOLL_CTL_ADD, a.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE) == nil {
-			a.paused = false
-		}
+// resume ends a pause.
+func (a *Listener) resume() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.paused && !a.closed && a.loop.control(unix.EPOLL_CTL_ADD, a.number, listenEvents) == nil {
+		a.paused = false
 	}
 }
 
-// Close stops accepting. Another process that has the socket goes on.
+// listenEvents are level-triggered: what one event leaves, the next one takes.
+const listenEvents = unix.EPOLLIN | unix.EPOLLEXCLUSIVE
+
+// Close stops accepting: nobody is welcomed after it. Another process that has the
+// socket goes on.
 func (a *Listener) Close() error {
-	l := a.loop
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i := range l.listeners {
-		if l.listeners[i] == a {
-			l.listeners = append(l.listeners[:i:i], l.listeners[i+1:]...)
-			break
-		}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return net.ErrClosed
 	}
+	a.closed = true
+	a.loop.dismiss(a)
 	if !a.paused {
-		_ = l.control(unix.EPOLL_CTL_DEL, a.fd, 0) // close alone does not: others share the socket
+		_ = a.loop.control(unix.EPOLL_CTL_DEL, a.number, 0) // close alone does not: others share the socket
 	}
-	fd := a.fd
-	a.fd, a.paused = -1, false
-	return unix.Close(fd)
+	return os.NewSyscallError("close", unix.Close(a.number))
 }
 
 // DialUnix connects c to the listening socket at path. It does not wait: a full

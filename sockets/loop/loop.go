@@ -3,6 +3,7 @@ package loop
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -121,7 +122,7 @@ func (l *Loop) at(fd int) (*Conn, *Listener) {
 		return l.conns[fd], nil
 	}
 	for _, listener := range l.listeners {
-		if listener.fd == fd {
+		if listener.number == fd {
 			return nil, listener
 		}
 	}
@@ -143,9 +144,25 @@ func (l *Loop) sweepLoop() {
 				c.expire(now.UnixNano())
 			}
 			clear(late)
-			l.resumeListeners()
+			for _, a := range l.listening() {
+				a.resume()
+			}
 		}
 	}
+}
+
+// listening are the listeners that are not closed.
+func (l *Loop) listening() []*Listener {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.listeners // never changed in place
+}
+
+// dismiss forgets a listener.
+func (l *Loop) dismiss(a *Listener) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.listeners = slices.DeleteFunc(slices.Clone(l.listeners), func(other *Listener) bool { return other == a })
 }
 
 // late are the connections with a deadline that has passed.
