@@ -60,7 +60,7 @@ func TestHeadsAllocateNothing(t *testing.T) {
 func TestBodiesAllocateNothing(t *testing.T) {
 	conn := &script{}
 	limits := testLimits()
-	in := reader{conn: conn, buffers: new(Buffers)}
+	in := reader{wire: wireOf(conn), buffers: new(Buffers)}
 	b := body{in: &in, limits: &limits, trailer: new(message.Fields)}
 	text := "5;a=b\r\nhello\r\n" + "2000\r\n" + strings.Repeat("x", 0x2000) + "\r\n0\r\nA: b\r\n\r\n"
 	pieces := make([]string, 1)

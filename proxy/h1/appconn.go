@@ -7,7 +7,6 @@ import (
 
 	"sallyport/conf"
 	"sallyport/proxy/message"
-	"sallyport/sockets/loop"
 )
 
 // An AppConn is a connection to an app, for one request and its reply. It is the
@@ -15,7 +14,6 @@ import (
 //
 // One goroutine may SendBody while another reads.
 type AppConn struct {
-	conn   net.Conn
 	in     reader
 	body   body
 	limits conf.Limits // of heads
@@ -32,8 +30,8 @@ type AppConn struct {
 // Open readies a for a request on conn, which a takes over. Reads and writes
 // that make no progress for idle fail.
 func (a *AppConn) Open(conn net.Conn, buffers *Buffers, limits conf.Limits, idle time.Duration) {
-	a.conn, a.limits, a.idle, a.spare = conn, limits, idle, buffers
-	a.in.conn, a.in.buffers, a.in.idle = conn, buffers, idle
+	a.limits, a.idle, a.spare = limits, idle, buffers
+	a.in.wire, a.in.buffers, a.in.idle = wireOf(conn), buffers, idle
 	a.body = body{in: &a.in, limits: &a.limits, trailer: &a.trailer}
 	a.trailer.Reset()
 	a.read = false
@@ -45,18 +43,12 @@ func (a *AppConn) Close() {
 	a.in.discard()
 	a.spare.give(a.out)
 	a.out = nil
-	a.conn.Close()
+	a.in.conn.Close()
 }
 
 // Cut ends the connection under whoever reads or writes it, whose waits fail at
 // once. Close is still due.
-func (a *AppConn) Cut() {
-	if raw, ok := a.conn.(*loop.Conn); ok {
-		raw.Cut() // its Close is for the last one alone
-		return
-	}
-	a.conn.Close()
-}
+func (a *AppConn) Cut() { a.in.cut() }
 
 // Send sends the head of req, and with it whatever of its body is there already.
 // It reports whether that was all of it; if not, SendBody sends the rest.
@@ -120,7 +112,7 @@ func (a *AppConn) put(p []byte) error {
 	if err := a.flush(); err != nil {
 		return err
 	}
-	_, err := writeAll(a.conn, p, a.idle)
+	_, err := a.in.write(p, a.idle)
 	return err
 }
 
@@ -128,21 +120,16 @@ func (a *AppConn) flush() error {
 	if len(a.out) == 0 {
 		return nil
 	}
-	_, err := writeAll(a.conn, a.out, a.idle)
+	_, err := a.in.write(a.out, a.idle)
 	a.out = a.out[:0]
 	return err
 }
 
 // Write sends p as it is: the client's bytes, once the protocol was changed.
-func (a *AppConn) Write(p []byte) (int, error) { return writeAll(a.conn, p, a.idle) }
+func (a *AppConn) Write(p []byte) (int, error) { return a.in.write(p, a.idle) }
 
 // CloseWrite tells the app that nothing more comes.
-func (a *AppConn) CloseWrite() error {
-	if half, ok := a.conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return nil
-}
+func (a *AppConn) CloseWrite() error { return a.in.closeWrite() }
 
 // Await waits until the first byte of a reply is there, at most for firstByte.
 func (a *AppConn) Await(firstByte time.Duration) error {
@@ -225,7 +212,7 @@ func (a *AppConn) SetIdle(idle time.Duration) {
 	a.idle = idle
 	a.in.pace(idle)
 	if idle == 0 {
-		_ = a.conn.SetWriteDeadline(time.Time{}) // as in limit
+		a.in.limitWrite(0)
 	}
 }
 

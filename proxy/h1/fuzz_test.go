@@ -129,7 +129,8 @@ func FuzzResponse(f *testing.F) {
 			return
 		}
 		conn := &script{}
-		c := &ClientConn{engine: &Engine{Buffers: new(Buffers)}, conn: conn}
+		c := &ClientConn{engine: &Engine{Buffers: new(Buffers)}}
+		c.in.wire = wireOf(conn)
 		c.reply = reply{minor: 1, keep: true, head: head}
 		c.received.Store(true)
 		if err := c.Reply(resp); err != nil {

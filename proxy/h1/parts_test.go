@@ -46,7 +46,7 @@ func (s *script) SetWriteDeadline(time.Time) error  { return nil }
 func (s *script) Close() error                      { return nil }
 
 func readerOf(pieces ...string) *reader {
-	return &reader{conn: &script{pieces: pieces}, buffers: new(Buffers)}
+	return &reader{wire: wireOf(&script{pieces: pieces}), buffers: new(Buffers)}
 }
 
 // bytewise is text in pieces of one byte.

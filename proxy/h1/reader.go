@@ -2,7 +2,6 @@ package h1
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -62,7 +61,7 @@ func (b *Buffers) give(p []byte) {
 
 // A reader is the bytes that came from a peer and were not used yet.
 type reader struct {
-	conn    net.Conn
+	wire
 	buffers *Buffers
 	buf     []byte // buf[from:to] is unused
 	from    int
@@ -77,26 +76,16 @@ type reader struct {
 // called while another goroutine fills.
 func (r *reader) stop() {
 	r.stopped.Store(true)
-	r.limit(-1)
+	r.limitRead(-1)
 }
 
 // resume ends a stop; nobody may be filling.
 func (r *reader) resume() { r.stopped.Store(false) }
 
-// limit ends waits that go on after wait; 0 is no limit.
-func (r *reader) limit(wait time.Duration) {
-	var deadline time.Time
-	if wait != 0 {
-		deadline = time.Now().Add(wait)
-	}
-	// The only error is that of a closed connection, which the next read reports.
-	_ = r.conn.SetReadDeadline(deadline)
-}
-
 // pace gives every fill from now on a limit of its own; 0 is no limit.
 func (r *reader) pace(idle time.Duration) {
 	if r.idle = idle; idle == 0 {
-		r.limit(0)
+		r.limitRead(0)
 	}
 }
 
@@ -129,9 +118,9 @@ func (r *reader) fill() error {
 		r.makeRoom()
 	}
 	if r.idle > 0 {
-		r.limit(r.idle)
+		r.limitRead(r.idle)
 	}
-	if r.stopped.Load() { // after limit, which may have undone the deadline of stop
+	if r.stopped.Load() { // after limitRead, which may have undone the deadline of stop
 		return os.ErrDeadlineExceeded
 	}
 	n, err := r.conn.Read(r.buf[r.to:])

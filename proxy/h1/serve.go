@@ -38,7 +38,7 @@ type Engine struct {
 // something to do.
 func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer, secure bool) {
 	c := e.open(conn, peer, secure)
-	c.raw, c.resume = raw, c.serve
+	c.in.raw, c.resume = raw, c.serve
 	if conn != net.Conn(raw) {
 		raw.Run(c.resume) // TLS may hold bytes already that raw knows nothing of
 		return
@@ -53,7 +53,7 @@ func (e *Engine) Serve(conn net.Conn, peer message.Peer, secure bool) {
 }
 
 func (e *Engine) open(conn net.Conn, peer message.Peer, secure bool) *ClientConn {
-	c := &ClientConn{engine: e, conn: conn, secure: secure}
+	c := &ClientConn{engine: e, secure: secure}
 	c.in.conn, c.in.buffers = conn, e.Buffers
 	c.body = body{in: &c.in, limits: &e.Limits, trailer: &c.exchange.Request.Trailer}
 	c.exchange.Peer, c.exchange.Stream = peer, c
@@ -69,7 +69,7 @@ func (e *Engine) open(conn net.Conn, peer message.Peer, secure bool) *ClientConn
 // end closes c, which nobody serves any more.
 func (e *Engine) end(c *ClientConn) {
 	c.in.discard()
-	c.conn.Close()
+	c.in.conn.Close()
 	e.mu.Lock()
 	delete(e.conns, c)
 	e.mu.Unlock()
@@ -94,7 +94,7 @@ func (c *ClientConn) endIdle() {
 	c.idleMu.Lock()
 	defer c.idleMu.Unlock()
 	if c.idle {
-		c.in.limit(-1)
+		c.in.limitRead(-1)
 	}
 }
 
@@ -103,7 +103,7 @@ func (c *ClientConn) setIdle(wait time.Duration) {
 	c.idleMu.Lock()
 	defer c.idleMu.Unlock()
 	c.in.idle = 0
-	c.in.limit(wait)
+	c.in.limitRead(wait)
 	c.idle = true
 }
 
@@ -121,9 +121,7 @@ func (c *ClientConn) endIdling() {
 //	          \-> refused ---> closed
 type ClientConn struct {
 	engine   *Engine
-	conn     net.Conn
-	raw      *loop.Conn // what conn reads from; nil where conn waits by itself
-	resume   func()     // serve, made once; nil without raw
+	resume   func() // serve, made once; nil for a connection that waits by itself
 	secure   bool
 	in       reader
 	body     body // of the request
@@ -208,7 +206,7 @@ func (c *ClientConn) awaitRequest() arrival {
 		switch err := c.tryFill(); {
 		case err == loop.ErrWouldBlock:
 			c.in.release()
-			c.raw.Idle(c.resume)
+			c.in.raw.Idle(c.resume)
 			return parked
 		case err != nil:
 			return over
@@ -221,11 +219,11 @@ func (c *ClientConn) awaitRequest() arrival {
 
 // tryFill fills with what is there, and waits only where nobody else can.
 func (c *ClientConn) tryFill() error {
-	if c.raw == nil {
+	if c.in.raw == nil {
 		return c.in.fill()
 	}
-	c.raw.Try(true)
-	defer c.raw.Try(false)
+	c.in.raw.Try(true)
+	defer c.in.raw.Try(false)
 	return c.in.fill()
 }
 
@@ -239,7 +237,7 @@ func (c *ClientConn) readHead() *message.Refusal {
 	c.received.Store(false)
 	c.expect = false
 	c.in.idle = 0
-	c.in.limit(c.engine.Limits.HeadTime)
+	c.in.limitRead(c.engine.Limits.HeadTime)
 	if err := c.skipEmptyLine(); err != nil {
 		return refusalOf(err)
 	}
@@ -319,7 +317,7 @@ func (c *ClientConn) refuse(refusal *message.Refusal) {
 func (c *ClientConn) endExchange() bool {
 	switch {
 	case !c.reply.finished:
-		c.reset()
+		c.in.reset()
 		return false
 	case !c.received.Load():
 		c.linger()
@@ -329,19 +327,6 @@ func (c *ClientConn) endExchange() bool {
 		c.linger() // more requests, which will not be answered
 	}
 	return c.reply.keep
-}
-
-// reset closes so that the client takes what it has for a fragment: by a TCP
-// reset, and under TLS without a closing alert.
-func (c *ClientConn) reset() {
-	conn := c.conn
-	if inner, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = inner.NetConn()
-	}
-	if tcp, ok := conn.(interface{ SetLinger(seconds int) error }); ok {
-		_ = tcp.SetLinger(0) // a connection that is gone needs no reset
-	}
-	conn.Close()
 }
 
 // Bounds of linger: a client that still sends after this much gets its reset. A
@@ -355,15 +340,14 @@ const (
 // closing with unread bytes resets the connection, and the reset may overtake the
 // answer ("the server [...] lingering close" RFC 9112, section 9.6).
 func (c *ClientConn) linger() {
-	half, ok := c.conn.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
+	if c.in.closeWrite() != nil {
 		return
 	}
 	c.in.discard()
 	c.in.resume()
 	c.in.widen()
 	c.in.idle = 0
-	c.in.limit(lingerTime)
+	c.in.limitRead(lingerTime)
 	for read := 0; read < lingerBytes; {
 		if c.in.fill() != nil {
 			return

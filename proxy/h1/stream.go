@@ -281,18 +281,17 @@ func (c *ClientConn) giveOut() {
 	c.reply.out = nil
 }
 
-// write sends all of p. Its limit is on progress: a client that takes a little
-// within each limits.write_idle may take as long as it likes.
-// Under TLS a write that timed out cannot go on, so it is one record at a time.
+// write sends all of p, within limits.write_idle between two steps. Under TLS a write
+// that timed out cannot go on, so a step is one record there.
 func (c *ClientConn) write(p []byte) (int, error) {
 	sent := 0
 	for c.secure && len(p)-sent > recordBytes {
-		n, err := writeAll(c.conn, p[sent:sent+recordBytes], c.engine.Limits.WriteIdle)
+		n, err := c.in.wire.write(p[sent:sent+recordBytes], c.engine.Limits.WriteIdle)
 		if sent += n; err != nil {
 			return sent, err
 		}
 	}
-	n, err := writeAll(c.conn, p[sent:], c.engine.Limits.WriteIdle)
+	n, err := c.in.wire.write(p[sent:], c.engine.Limits.WriteIdle)
 	return sent + n, err
 }
 
@@ -300,24 +299,3 @@ func (c *ClientConn) write(p []byte) (int, error) {
 const recordBytes = 16 << 10
 
 var _ message.Stream = (*ClientConn)(nil)
-
-func writeAll(conn deadlineWriter, p []byte, idle time.Duration) (int, error) {
-	sent := 0
-	for {
-		if idle > 0 {
-			if err := conn.SetWriteDeadline(time.Now().Add(idle)); err != nil {
-				return sent, err
-			}
-		}
-		n, err := conn.Write(p[sent:])
-		sent += n
-		if err == nil || n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-			return sent, err
-		}
-	}
-}
-
-type deadlineWriter interface {
-	io.Writer
-	SetWriteDeadline(time.Time) error
-}

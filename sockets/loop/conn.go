@@ -109,7 +109,7 @@ func (c *Conn) Run(resume func()) { c.loop.workers.run(resume) }
 func (c *Conn) Idle(resume func()) {
 	s := &c.reading
 	s.mu.Lock()
-	if s.ready || s.overdue() || c.cut.Load() {
+	if s.ready || s.overdue(c.loop.clock.Load()) || c.cut.Load() {
 		s.mu.Unlock()
 		c.loop.workers.run(resume)
 		return
@@ -151,7 +151,7 @@ func (c *Conn) await(s *side, instant bool) error {
 		case c.cut.Load():
 			s.mu.Unlock()
 			return net.ErrClosed
-		case s.overdue():
+		case s.overdue(c.loop.clock.Load()):
 			s.mu.Unlock()
 			return os.ErrDeadlineExceeded
 		case s.ready:
@@ -179,8 +179,8 @@ func (s *side) again() {
 }
 
 // overdue reports whether the deadline has passed; s.mu is held.
-func (s *side) overdue() bool {
-	return s.deadline != 0 && s.deadline <= time.Now().UnixNano()
+func (s *side) overdue(now int64) bool {
+	return s.deadline != 0 && s.deadline <= now
 }
 
 // late reports whether somebody waits beyond the deadline.
@@ -260,30 +260,56 @@ func (c *Conn) CloseWrite() error {
 }
 
 // SetReadDeadline is net.Conn; it is kept to within a tenth of a second.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.limit(&c.reading, t) }
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.limit(&c.reading, nanoseconds(t))
+	return nil
+}
 
 // SetWriteDeadline is net.Conn; it is kept to within a tenth of a second.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.limit(&c.writing, t) }
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.limit(&c.writing, nanoseconds(t))
+	return nil
+}
 
 // SetDeadline is net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error {
-	_ = c.limit(&c.reading, t) // never fails
-	return c.limit(&c.writing, t)
+	c.limit(&c.reading, nanoseconds(t))
+	c.limit(&c.writing, nanoseconds(t))
+	return nil
 }
 
-func (c *Conn) limit(s *side, t time.Time) error {
-	deadline := int64(0)
-	if !t.IsZero() {
-		deadline = t.UnixNano()
+// LimitRead sets the read deadline to wait from now, by the loop's own clock; 0 is
+// none, and less than 0 the past.
+func (c *Conn) LimitRead(wait time.Duration) { c.limit(&c.reading, c.after(wait)) }
+
+// LimitWrite is LimitRead for writes.
+func (c *Conn) LimitWrite(wait time.Duration) { c.limit(&c.writing, c.after(wait)) }
+
+func (c *Conn) after(wait time.Duration) int64 {
+	switch {
+	case wait == 0:
+		return 0
+	case wait < 0:
+		return 1
 	}
+	return c.loop.clock.Load() + int64(wait)
+}
+
+func nanoseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func (c *Conn) limit(s *side, deadline int64) {
 	s.mu.Lock()
 	s.deadline = deadline
-	overdue := s.overdue() && (s.waiting || s.idle != nil)
+	overdue := s.overdue(c.loop.clock.Load()) && (s.waiting || s.idle != nil)
 	s.mu.Unlock()
 	if overdue {
 		c.rouse(s, false)
 	}
-	return nil
 }
 
 // SetLinger has Close wait for seconds, or with 0 send a reset instead of an end: what

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ type Loop struct {
 	raw     syscall.RawConn
 	workers workers
 	stop    chan struct{} // closed by Close
+	clock   atomic.Int64  // unix nanoseconds, as of the last events or the last sweep
 
 	mu        sync.Mutex
 	conns     []*Conn     // by descriptor; nil where none is watched
@@ -47,6 +49,7 @@ func New() (*Loop, error) {
 		l.epoll.Close()
 		return nil, fmt.Errorf("loop: epoll: %w", err)
 	}
+	l.clock.Store(time.Now().UnixNano())
 	go l.waitLoop()
 	go l.sweepLoop()
 	return l, nil
@@ -80,6 +83,7 @@ func (l *Loop) waitLoop() {
 			if n == 0 {
 				return false
 			}
+			l.clock.Store(time.Now().UnixNano())
 			for i := range events[:n] {
 				l.dispatch(int(events[i].Fd), events[i].Events)
 			}
@@ -138,10 +142,12 @@ func (l *Loop) sweepLoop() {
 		select {
 		case <-l.stop:
 			return
-		case now := <-ticker.C:
-			late = l.late(late[:0], now.UnixNano())
+		case <-ticker.C:
+			now := time.Now().UnixNano()
+			l.clock.Store(now)
+			late = l.late(late[:0], now)
 			for _, c := range late {
-				c.expire(now.UnixNano())
+				c.expire(now)
 			}
 			clear(late)
 			for _, a := range l.listening() {
