@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,15 +15,22 @@ import (
 // are read here, because os/user asks the C library or, in a static build,
 // reads the same files one name at a time.
 type Accounts struct {
-	Users        []ID
+	Users        []Account
 	Groups       []Group
 	Subordinates []Subordinates
 }
 
+// An Account is one line of passwd(5).
+type Account struct {
+	ID
+	Home, Shell string // "" when the line has none
+}
+
 // A Group is one line of group(5).
 type Group struct {
-	Name string
-	GID  int
+	Name    string
+	GID     int
+	Members []string // beside those whose account names it
 }
 
 // Subordinates are the ids from First to First+Count-1 that belong to the
@@ -69,9 +77,14 @@ func (a *Accounts) addUser(fields []string) {
 	}
 	uid, uidOK := parseID(fields[2])
 	gid, gidOK := parseID(fields[3])
-	if uidOK && gidOK {
-		a.Users = append(a.Users, ID{Name: fields[0], UID: uid, GID: gid})
+	if !uidOK || !gidOK {
+		return
 	}
+	account := Account{ID: ID{Name: fields[0], UID: uid, GID: gid}}
+	if len(fields) == 7 {
+		account.Home, account.Shell = fields[5], fields[6]
+	}
+	a.Users = append(a.Users, account)
 }
 
 // addGroup adds a line of group(5): name:password:gid:members.
@@ -79,9 +92,15 @@ func (a *Accounts) addGroup(fields []string) {
 	if len(fields) < 3 {
 		return
 	}
-	if gid, ok := parseID(fields[2]); ok {
-		a.Groups = append(a.Groups, Group{Name: fields[0], GID: gid})
+	gid, ok := parseID(fields[2])
+	if !ok {
+		return
 	}
+	group := Group{Name: fields[0], GID: gid}
+	if len(fields) == 4 && fields[3] != "" {
+		group.Members = strings.Split(fields[3], ",")
+	}
+	a.Groups = append(a.Groups, group)
 }
 
 // addSubordinates adds a line of subuid(5): owner:first:count.
@@ -97,23 +116,51 @@ func (a *Accounts) addSubordinates(fields []string) {
 }
 
 // user finds an account by its name.
-func (a Accounts) user(name string) (ID, bool) {
+func (a Accounts) user(name string) (Account, bool) {
 	for _, user := range a.Users {
 		if user.Name == name {
 			return user, true
 		}
 	}
-	return ID{}, false
+	return Account{}, false
 }
 
 // userOf finds the first account with a uid.
-func (a Accounts) userOf(uid int) (ID, bool) {
+func (a Accounts) userOf(uid int) (Account, bool) {
 	for _, user := range a.Users {
 		if user.UID == uid {
 			return user, true
 		}
 	}
-	return ID{}, false
+	return Account{}, false
+}
+
+// groupsOf are the groups of an account as initgroups(3) has them: its own, and
+// those that list it.
+func (a Accounts) groupsOf(user ID) []int {
+	groups := []int{user.GID}
+	for _, group := range a.Groups {
+		if user.Name != "" && slices.Contains(group.Members, user.Name) && !slices.Contains(groups, group.GID) {
+			groups = append(groups, group.GID)
+		}
+	}
+	return groups
+}
+
+// isPrivate reports whether a group is that of one account alone, as useradd(8)
+// makes one for each: its rights are the owner's.
+func (a Accounts) isPrivate(gid int, owner ID) bool {
+	for _, user := range a.Users {
+		if user.GID == gid && user.UID != owner.UID {
+			return false
+		}
+	}
+	for _, group := range a.Groups {
+		if group.GID == gid && slices.ContainsFunc(group.Members, func(name string) bool { return name != owner.Name }) {
+			return false
+		}
+	}
+	return gid == owner.GID
 }
 
 // group finds a group's id by its name.

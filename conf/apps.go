@@ -1,7 +1,5 @@
 package conf
 
-import "strconv"
-
 // declaredApp is [app.NAME].
 func (p *planner) declaredApp(name string) App {
 	declared := p.root.below("app")
@@ -40,7 +38,7 @@ func (p *planner) sockets(s section) []string {
 	for _, item := range items {
 		socket, f := parseSocket(item.text)
 		if first, twice := lines[socket]; f.none() && twice {
-			f = fault{strconv.Quote(item.text) + " is there already, on " + lineName(first), "leave one of them out"}
+			f = already(item.text, first)
 		}
 		if !f.none() {
 			s.wrongItem("socket", item, f)

@@ -24,15 +24,20 @@ func operator() Surroundings {
 		UID: 1000, GID: 1000, Folder: "/etc/sallyport", Host: "Desk",
 		Env: func(name string) string { return env[name] },
 		Accounts: Accounts{
-			Users: []ID{
-				{"root", 0, 0},
-				{"operator", 1000, 1000},
-				{"shop", 990, 990},
-				{"wheeled", 991, 0},
+			Users: []Account{
+				account("root", 0, 0),
+				account("operator", 1000, 1000),
+				account("shop", 990, 990),
+				account("wheeled", 991, 0),
 			},
-			Groups: []Group{{"root", 0}, {"operator", 1000}, {"web", 33}},
+			Groups: []Group{{Name: "root"}, {Name: "operator", GID: 1000}, {Name: "web", GID: 33, Members: []string{"shop"}}},
 		},
 	}
+}
+
+// account is one without home and shell.
+func account(name string, uid, gid int) Account {
+	return Account{ID: ID{Name: name, UID: uid, GID: gid}}
 }
 
 // root is the operator with sudo.

@@ -56,7 +56,7 @@ func (p *planner) count(secure bool) int {
 func (p *planner) twice(address string) fault {
 	for _, l := range p.plan.Listeners {
 		if l.Address == address {
-			return fault{strconv.Quote(address) + " is there already, on " + lineName(l.Where.Line), "leave one of them out"}
+			return already(address, l.Where.Line)
 		}
 	}
 	return fault{}

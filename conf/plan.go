@@ -16,6 +16,7 @@ type Plan struct {
 	Users     Users      // numeric ids of every process of ours
 	Workers   int        // core processes, at least 1
 	Listeners []Listener // what boot binds, in the order in which cores inherit
+	Managed   []Managed  `json:",omitempty"` // apps that boot starts
 	Core      Core       // the part of each core
 	Keeper    Keeper     // the part of the keeper; no Certificates: no keeper is started
 	Notices   []Mistake  // worth one line at every start, fatal to nothing
@@ -31,6 +32,15 @@ type Users struct {
 type ID struct {
 	Name     string // the account, or "" when only the number exists
 	UID, GID int
+	Groups   []int `json:",omitempty"` // supplementary; those of an app, for ours have none
+}
+
+// A Managed app is one that boot starts, on a socket that it makes first.
+type Managed struct {
+	App   int      // index in Core.Apps, which has the socket
+	Argv  []string // complete; Argv[0] is looked for in PATH
+	User  Account  // never root's, and none of ours where Users.Switch is true
+	Where Place
 }
 
 // A Listener is one address that boot binds and cores accept on.

@@ -125,8 +125,13 @@ func ControlPath(absolute string, at Surroundings) string {
 		}
 		folder = filepath.Join(folder, "sallyport")
 	}
-	sum := sha256.Sum256([]byte(absolute))
-	return filepath.Join(folder, hex.EncodeToString(sum[:8])+".sock")
+	return filepath.Join(folder, shortHash(absolute)+".sock")
+}
+
+// shortHash is a file name that stands for a text of any length.
+func shortHash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:8])
 }
 
 // control is the path of the control socket.
@@ -189,7 +194,9 @@ func (p *planner) path(written string) string {
 
 // inCore is a place as a core may know it: without the folder of the configuration.
 func inCore(place Place) Place {
-	place.File = filepath.Base(place.File)
+	if place.File != "" {
+		place.File = filepath.Base(place.File)
+	}
 	return place
 }
 

@@ -43,7 +43,7 @@ func (p *planner) hosts(s section) []string {
 			continue
 		}
 		if first, taken := p.hostPlaces[host]; taken {
-			s.wrongItem("host", item, fault{strconv.Quote(host) + " is there already, on " + lineName(first.Line), "leave one of them out"})
+			s.wrongItem("host", item, already(host, first.Line))
 			continue
 		}
 		place := s.place("host")
@@ -124,7 +124,7 @@ func (p *planner) app(s section) (index int, ok bool) {
 	switch table := declared.table.field(v.text); {
 	case table != nil:
 		app = p.declaredApp(v.text)
-	case strings.HasPrefix(v.text, "unix:") || strings.HasPrefix(v.text, "/"):
+	case strings.HasPrefix(v.text, "unix:") || strings.HasPrefix(v.text, "/") || p.file == "": // serve has no names
 		socket, f := parseSocket(v.text)
 		if !f.none() {
 			s.wrong("app", f)

@@ -279,3 +279,13 @@ func isBareKey(name string) bool {
 
 // lineName is "line 7".
 func lineName(line int) string { return "line " + strconv.Itoa(line) }
+
+// already is the fault of a text that is written on an earlier line; 0 when it
+// has none, as an argument of serve.
+func already(text string, line int) fault {
+	what := strconv.Quote(text) + " is there already"
+	if line > 0 {
+		what += ", on " + lineName(line)
+	}
+	return fault{what, "leave one of them out"}
+}

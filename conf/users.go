@@ -63,20 +63,20 @@ func (p *planner) ownUsers() Users {
 func (p *planner) identity(key, account string, fixed int) ID {
 	accounts := p.at.Accounts
 	if v := p.root.written(key); v != nil {
-		id, f := accounts.identity(v.text)
+		account, f := accounts.identity(v.text)
 		if f.none() {
-			f = checkUnprivileged(id)
+			f = checkUnprivileged(account.ID)
 		}
 		if !f.none() {
 			p.root.wrong(key, f)
 		}
-		return id
+		return account.ID
 	}
-	if id, found := accounts.user(account); found {
-		if f := checkUnprivileged(id); !f.none() {
+	if ours, found := accounts.user(account); found {
+		if f := checkUnprivileged(ours.ID); !f.none() {
 			p.root.wrong(key, fault{"is account " + account + ", and " + f.what, f.hint})
 		}
-		return id
+		return ours.ID
 	}
 	if holder := accounts.holder(fixed); holder != "" {
 		p.root.wrong(key, fault{
@@ -88,33 +88,33 @@ func (p *planner) identity(key, account string, fixed int) ID {
 }
 
 // identity reads "name", "1000", and either with ":group".
-func (a Accounts) identity(written string) (ID, fault) {
+func (a Accounts) identity(written string) (Account, fault) {
 	name, groupName, hasGroup := strings.Cut(written, ":")
-	id, found := a.user(name)
+	account, found := a.user(name)
 	if n, numeric := parseID(name); !found && numeric {
-		id, found = a.userOf(n)
+		account, found = a.userOf(n)
 		if !found {
-			id, found = ID{UID: n, GID: n}, true
+			account, found = Account{ID: ID{UID: n, GID: n}}, true
 		}
 	}
 	if !found {
-		return ID{}, fault{
+		return Account{}, fault{
 			"is no account: " + strconv.Quote(name),
 			"useradd --system --no-create-home --shell /usr/sbin/nologin " + name + ", or write a number",
 		}
 	}
 	if !hasGroup {
-		return id, fault{}
+		return account, fault{}
 	}
 	gid, found := a.group(groupName)
 	if !found {
 		gid, found = parseID(groupName)
 	}
 	if !found {
-		return ID{}, fault{"names no group: " + strconv.Quote(groupName), "write a group of /etc/group, or a number"}
+		return Account{}, fault{"names no group: " + strconv.Quote(groupName), "write a group of /etc/group, or a number"}
 	}
-	id.GID = gid
-	return id, fault{}
+	account.GID = gid
+	return account, fault{}
 }
 
 // checkUnprivileged refuses what a process of ours never is.

@@ -19,7 +19,7 @@ app = "unix:/run/shop/web.sock"
 `
 
 func TestUsers(t *testing.T) {
-	ours := []ID{{"sallyport", 200, 201}, {"sallyport-keeper", 202, 203}}
+	ours := []Account{account("sallyport", 200, 201), account("sallyport-keeper", 202, 203)}
 	for _, c := range []struct {
 		name, top string
 		accounts  Accounts
@@ -28,19 +28,19 @@ func TestUsers(t *testing.T) {
 		{"fixed", "", Accounts{}, "60578:60578 60579:60579"},
 		{"accounts", "", Accounts{Users: ours}, "200:201 202:203"},
 		{"one account", "", Accounts{Users: ours[:1]}, "200:201 60579:60579"},
-		{"named", `user = "web"`, Accounts{Users: []ID{{"web", 33, 34}}}, "33:34 60579:60579"},
-		{"number of an account", `user = "33"`, Accounts{Users: []ID{{"web", 33, 34}}}, "33:34 60579:60579"},
+		{"named", `user = "web"`, Accounts{Users: []Account{account("web", 33, 34)}}, "33:34 60579:60579"},
+		{"number of an account", `user = "33"`, Accounts{Users: []Account{account("web", 33, 34)}}, "33:34 60579:60579"},
 		{"number", `user = "1000"`, Accounts{}, "1000:1000 60579:60579"},
 		{"numbers", `user = "1000:1001"`, Accounts{}, "1000:1001 60579:60579"},
-		{"group", `user = "1000:www"`, Accounts{Groups: []Group{{"www", 80}}}, "1000:80 60579:60579"},
+		{"group", `user = "1000:www"`, Accounts{Groups: []Group{{Name: "www", GID: 80}}}, "1000:80 60579:60579"},
 		{
 			"taken by an account", "",
-			Accounts{Users: []ID{{"joe", 60578, 100}}},
+			Accounts{Users: []Account{account("joe", 60578, 100)}},
 			"sallyport.toml: user: is not written, there is no account sallyport, and 60578 belongs to account joe in /etc/passwd",
 		},
 		{
 			"taken by a group", "",
-			Accounts{Groups: []Group{{"joes", 60579}}},
+			Accounts{Groups: []Group{{Name: "joes", GID: 60579}}},
 			"sallyport.toml: keeper_user: is not written, there is no account sallyport-keeper, and 60579 belongs to group joes in /etc/group",
 		},
 		{
@@ -51,10 +51,10 @@ func TestUsers(t *testing.T) {
 		{"beside containers", "", Accounts{Subordinates: []Subordinates{{"joe", 60000, 578}, {"ann", 60580, 65536}}}, "60578:60578 60579:60579"},
 		{"none", `user = "web"`, Accounts{}, `sallyport.toml:1: user: is no account: "web"`},
 		{"no change", `user = "4294967295"`, Accounts{}, `sallyport.toml:1: user: is no account: "4294967295"`},
-		{"root", `user = "root"`, Accounts{Users: []ID{{"root", 0, 0}}}, "sallyport.toml:1: user: is root"},
+		{"root", `user = "root"`, Accounts{Users: []Account{account("root", 0, 0)}}, "sallyport.toml:1: user: is root"},
 		{"zero", `keeper_user = "0:5"`, Accounts{}, "sallyport.toml:1: keeper_user: is root"},
 		{"root's group", `user = "5:0"`, Accounts{}, "sallyport.toml:1: user: has root's group"},
-		{"account of ours is root", "", Accounts{Users: []ID{{"sallyport", 0, 0}}}, "sallyport.toml: user: is account sallyport, and is root"},
+		{"account of ours is root", "", Accounts{Users: []Account{account("sallyport", 0, 0)}}, "sallyport.toml: user: is account sallyport, and is root"},
 		{"same", `user = "60579"`, Accounts{}, "sallyport.toml:1: user: makes core and keeper one user, uid 60579"},
 	} {
 		plan, mistakes := Parse("sallyport.toml", []byte(c.top+plain), Surroundings{Folder: "/etc", Accounts: c.accounts})
@@ -78,8 +78,11 @@ func TestReadAccounts(t *testing.T) {
 	write(t, filepath.Join(folder, "etc/subuid"), "joe:100000:65536\n# no comment\n1000:200000:1\n")
 	got, err := ReadAccounts(folder)
 	want := Accounts{
-		Users:        []ID{{"root", 0, 0}, {"shop", 990, 991}},
-		Groups:       []Group{{"root", 0}, {"web", 33}},
+		Users: []Account{
+			{ID: ID{Name: "root"}, Home: "/root", Shell: "/bin/sh"},
+			{ID: ID{Name: "shop", UID: 990, GID: 991}, Home: "/nonexistent", Shell: "/usr/sbin/nologin"},
+		},
+		Groups:       []Group{{Name: "root"}, {Name: "web", GID: 33, Members: []string{"shop", "joe"}}},
 		Subordinates: []Subordinates{{"joe", 100000, 65536}, {"1000", 200000, 1}},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {

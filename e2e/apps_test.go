@@ -17,14 +17,10 @@ import (
 // in its own folder, app, where its gates are.
 func (s *scene) app(kind string) {
 	s.t.Helper()
-	dir := s.path("app")
-	s.must(os.CopyFS(dir, os.DirFS("apps")))
-	server := serverOf(s.t, kind)
-	server.installed(s.t)
-	command := slices.Clone(server.command)
-	if command == nil {
-		s.t.Skipf("%s has to be given its socket", kind)
-	}
+	v := serverOf(s.t, kind)
+	v.installed(s.t)
+	dir := s.folder()
+	command := slices.Clone(v.command)
 	for i := range command {
 		command[i] = strings.ReplaceAll(command[i], "{socket}", s.path("app/app.sock"))
 	}
@@ -35,7 +31,6 @@ func (s *scene) app(kind string) {
 	app.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir, "TMPDIR=" + dir, "LANG=C.UTF-8"}
 	app.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Getuid() == 0 {
-		s.must(os.Chown(dir, nobody, nobody))
 		app.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
 	output, err := os.Create(s.path("app.log"))
@@ -50,8 +45,19 @@ func (s *scene) app(kind string) {
 	takes(s.t, s.path("app/app.sock"))
 }
 
+// folder makes the folder of the apps, which as root is that of their own user.
+func (s *scene) folder() string {
+	s.t.Helper()
+	dir := s.path("app")
+	s.must(os.CopyFS(dir, os.DirFS("apps")))
+	if os.Getuid() == 0 {
+		s.must(os.Chown(dir, nobody, nobody))
+	}
+	return dir
+}
+
 // installed skips a test whose app server is not there.
-func (v server) installed(t *testing.T) {
+func (v appServer) installed(t *testing.T) {
 	t.Helper()
 	for _, name := range strings.Fields(v.packages) {
 		// "name:amd64.list" are those that come for several architectures.

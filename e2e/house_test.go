@@ -28,7 +28,13 @@ type house struct {
 // end of the test it is stopped, and nothing of it may be left.
 func (s *scene) start() *house {
 	s.t.Helper()
-	h := s.launch(exec.Command(bin("sallyport"), "run", "-c", "sallyport.toml"))
+	return s.begin(exec.Command(bin("sallyport"), "run", "-c", "sallyport.toml"))
+}
+
+// begin is start for a command that becomes sallyport.
+func (s *scene) begin(cmd *exec.Cmd) *house {
+	s.t.Helper()
+	h := s.launch(cmd)
 	var ready []line
 	if !until(patience, func() bool { ready = h.find("ready", "pid=*"); return len(ready) > 0 || h.gone() }) || len(ready) == 0 {
 		s.t.Fatalf("sallyport is not ready:\n%s", h.tail())

@@ -26,9 +26,11 @@ func layouts() []layout {
 		{name: "folder without x", breaks: "chmod 0700 app", says: "{dir}/app: uid 60578 may not enter this folder (EACCES; mode 0700, owner 65534:65534)"},
 		{name: "socket without w", breaks: "chmod 0755 app/web.sock", says: "{dir}/app/web.sock: uid 60578 may not write to this socket (EACCES; mode 0755"},
 		{name: "group without the core", breaks: "chmod 0750 app", says: "{dir}/app: uid 60578 may not enter this folder (EACCES; mode 0750"},
-		{name: "private tmp", breaks: "mkdir -p " + private + "/tmp && mv app/web.sock " + private + "/tmp/web%d.sock && chmod 0700 " + private,
+		{
+			name: "private tmp", breaks: "mkdir -p " + private + "/tmp && mv app/web.sock " + private + "/tmp/web%d.sock && chmod 0700 " + private,
 			path: "/tmp/web%d.sock", says: "/tmp/web%d.sock: is in the private /tmp of shop.service (ENOENT)",
-			mend: "mv " + private + "/tmp/web%d.sock {dir}/app/web.sock; rm -r " + private, instead: "{dir}/app/web.sock"},
+			mend: "mv " + private + "/tmp/web%d.sock {dir}/app/web.sock; rm -r " + private, instead: "{dir}/app/web.sock",
+		},
 		{name: "link into a closed folder", breaks: "ln -s app current && chmod 0700 app", path: "{dir}/current/web.sock", says: "{dir}/app: uid 60578 may not enter this folder"},
 		{name: "left behind", deserted: true, says: "{dir}/app/web.sock: nobody listens on this socket: it is left from an app that ended (ECONNREFUSED", mend: "rm app/web.sock"},
 		{name: "wrong owner", breaks: "chown 61234:61234 app/web.sock && chmod 0600 app/web.sock", says: "{dir}/app/web.sock: uid 60578 may not write to this socket (EACCES; mode 0600, owner 61234:61234)"},

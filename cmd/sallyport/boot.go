@@ -23,9 +23,12 @@ import (
 // This file is the privileged part: it makes every descriptor that the processes
 // of the plan will need, tells the wardens their duties, and is gone.
 
-// keeperGrace is how long the keeper may take to end when it is told to. Nothing
-// is in flight then: the cores are gone.
-const keeperGrace = 2 * time.Second
+// How long the ward of a sibling may take to end when it is told to. Nothing is in
+// flight then: the cores are gone. An app may have work of its own.
+const (
+	keeperGrace = 2*time.Second + drainGrace
+	appGrace    = 30 * time.Second
+)
 
 // A boot is what there is between a plan and its processes: descriptors.
 type boot struct {
@@ -35,6 +38,7 @@ type boot struct {
 
 	listeners []sockets.Listener // in the order of the plan
 	files     sockets.Gifts      // cert0, key0, cert1, ...
+	apps      []startable        // in the order of plan.Managed
 	control   int                // listening; -1 when there is none
 }
 
@@ -73,8 +77,8 @@ func (b *boot) openControl() {
 	if path == "" {
 		return // conf has noticed it
 	}
-	err := os.Mkdir(filepath.Dir(path), 0o755)
-	if err == nil || errors.Is(err, fs.ErrExist) {
+	err := makeRuntimeFolder(filepath.Dir(path))
+	if err == nil {
 		b.control, err = sockets.BindPath(path, unix.SOCK_SEQPACKET, 0o600)
 	}
 	if err != nil {
@@ -82,16 +86,29 @@ func (b *boot) openControl() {
 	}
 }
 
-// launch starts the keeper's warden beside this process and turns this process
+// makeRuntimeFolder makes a folder that processes of several users look into,
+// whatever the umask; one that is there stays as it is.
+func makeRuntimeFolder(path string) error {
+	err := os.Mkdir(path, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o755)
+}
+
+// launch starts the other wardens beside this process and turns this process
 // into the main warden. It returns only if it failed.
 func (b *boot) launch() error {
-	self, err := openProgram("/proc/self/exe")
+	self, err := openProgram(selfPath)
 	if err != nil {
 		return err
 	}
 	main := duty{
 		Who:     b.plan.Users.Core,
-		Drain:   b.plan.Core.DrainRequests,
+		Drain:   b.plan.Core.DrainRequests + drainGrace,
 		Starter: os.Getuid(),
 		Control: b.plan.Control,
 		Shared:  b.plan.Users.Core.UID == b.plan.Users.Keeper.UID,
@@ -108,11 +125,18 @@ func (b *boot) launch() error {
 		}
 		gifts = append(gifts, theirs...)
 	}
+	for _, app := range b.apps {
+		leash, err := b.startApp(app, &main)
+		if err != nil {
+			return err
+		}
+		gifts = append(gifts, leash)
+	}
 	gifts, err = main.seal(gifts)
 	if err != nil {
 		return err
 	}
-	return jail.Become(jail.Warden, main.Who, self, wardenArgs("main", gifts), gifts)
+	return jail.Become(jail.Warden, main.Who, jail.Program{FD: self, Argv: wardenArgs("main", gifts)}, gifts)
 }
 
 // coreGifts makes what the main warden needs beside the keeper: the cores'
@@ -176,12 +200,8 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gifts, error) {
 	if err != nil {
 		return nil, err
 	}
-	ours, leash, err := sockets.Link()
-	if err != nil {
-		return nil, err
-	}
-	held := sockets.Gifts{{Name: "hold", FD: ours}}
-	gifts := sockets.Gifts{{Name: "leash", FD: leash}, {Name: "program", FD: program}, {Name: "part", FD: part}}
+	var held sockets.Gifts
+	gifts := sockets.Gifts{{Name: "program", FD: program}, {Name: "part", FD: part}}
 	keeper := wardPlan{Name: "keeper", Role: jail.Keeper, Gifts: []passing{{"plan", "part"}}}
 	give := func(gift sockets.Gift) {
 		gifts = append(gifts, gift)
@@ -201,16 +221,33 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gifts, error) {
 		give(file)
 	}
 	theirs := duty{Who: b.plan.Users.Keeper, Drain: keeperGrace, Wards: []wardPlan{keeper}}
-	if gifts, err = theirs.seal(gifts); err != nil {
-		return nil, err
-	}
-	warden := stage{role: jail.Warden, who: theirs.Who, program: self, argv: wardenArgs("keeper", gifts), gifts: gifts}
-	pid, err := warden.start()
+	leash, err := theirs.start(stage{role: jail.Warden, program: jail.Program{FD: self}, gifts: gifts}, main)
 	if err != nil {
 		return nil, err
 	}
-	main.Sibling = sibling{Name: "keeper", PID: pid}
-	return held, nil
+	return append(held, leash), nil
+}
+
+// start starts the warden of the duty, by a stage that lacks what the duty knows,
+// and adds it to the siblings of the main warden. It returns the gift of that one:
+// its end of the leash.
+func (d *duty) start(warden stage, main *duty) (sockets.Gift, error) {
+	name := d.Wards[0].Name
+	hold, leash, err := sockets.Link()
+	if err != nil {
+		return sockets.Gift{}, err
+	}
+	if warden.gifts, err = d.seal(append(warden.gifts, sockets.Gift{Name: "leash", FD: leash})); err != nil {
+		return sockets.Gift{}, err
+	}
+	warden.who, warden.program.Argv = d.Who, wardenArgs(name, warden.gifts)
+	pid, err := warden.start()
+	if err != nil {
+		return sockets.Gift{}, err
+	}
+	s := sibling{Name: name, PID: pid, Leash: "leash-" + name, Time: d.Drain + 2*hurryingTime, App: d.Wards[0].App != nil}
+	main.Siblings = append(main.Siblings, s)
+	return sockets.Gift{Name: s.Leash, FD: hold}, nil
 }
 
 // sealJSON makes sealed memory of a part of the plan.

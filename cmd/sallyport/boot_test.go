@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -238,14 +239,16 @@ func TestLog(t *testing.T) {
 
 // TestDuty shows that a warden reads what boot has written.
 func TestDuty(t *testing.T) {
-	want := duty{Who: conf.ID{UID: 7}, Sibling: sibling{"keeper", 9}, Drain: time.Second, Wards: []wardPlan{{Name: "core"}}}
+	want := duty{Who: conf.ID{UID: 7}, Siblings: []sibling{{Name: "keeper", PID: 9}}, Drain: time.Second, Wards: []wardPlan{
+		{Name: "core"}, {Name: "app", App: &appPlan{Argv: wordList{"sh", "", "\xff"}, Env: wordList{}}},
+	}}
 	gifts, err := want.seal(sockets.Gifts{{Name: "program", FD: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(gifts[0].FD)
 	got, err := readDuty(gifts)
-	if err != nil || fmt.Sprint(*got) != fmt.Sprint(want) {
+	if err != nil || !reflect.DeepEqual(*got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if args := wardenArgs("main", gifts); strings.Join(args, " ") != "sallyport warden main duty,program" {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"time"
@@ -24,8 +25,12 @@ type control struct {
 	socket  *os.File
 	starter int // uid that may give orders, beside 0
 	log     *slog.Logger
-	callers []*os.File
+	ask     chan<- question
+	callers []*os.File // who wait for the end
 }
+
+// A question is asked by a caller for the state of things, and answered once.
+type question chan []byte
 
 // loop hears one caller after the other and sends orders on. It ends with the process.
 func (c *control) loop(orders chan<- order) {
@@ -37,14 +42,30 @@ func (c *control) loop(orders chan<- order) {
 		}
 		caller := os.NewFile(uintptr(fd), "caller")
 		o, err := c.hear(fd, caller)
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF): // who looks whether anybody is here: BindPath
+		case err != nil:
 			c.log.Warn("order refused", "error", err)
-			caller.Close()
+		case o == orderStatus:
+			err = c.report(caller)
+			if err != nil {
+				c.log.Warn("status not told", "error", err)
+			}
+		default:
+			orders <- o
+			c.callers = append(c.callers, caller)
 			continue
 		}
-		orders <- o
-		c.callers = append(c.callers, caller)
+		caller.Close()
 	}
+}
+
+// report tells a caller how things are.
+func (c *control) report(caller *os.File) error {
+	answer := make(question, 1)
+	c.ask <- answer
+	_, err := caller.Write(<-answer)
+	return err
 }
 
 // accept waits for the next caller.
@@ -62,7 +83,7 @@ func (c *control) accept() (fd int, err error) {
 }
 
 // hear reads the order of a caller who has the right to give one, and confirms
-// it. fd is the descriptor of caller: to ask the file for it would make it blocking.
+// that to stop. fd is the descriptor of caller: to ask the file for it would make it blocking.
 func (c *control) hear(fd int, caller *os.File) (order, error) {
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
@@ -70,9 +91,6 @@ func (c *control) hear(fd int, caller *os.File) (order, error) {
 	}
 	if peer.Uid != 0 && int(peer.Uid) != c.starter {
 		return "", fmt.Errorf("uid %d (pid %d) is neither root nor who started this", peer.Uid, peer.Pid)
-	}
-	if len(c.callers) >= callersMax {
-		return "", errors.New("too many callers are waiting")
 	}
 	if err := caller.SetDeadline(time.Now().Add(orderTime)); err != nil {
 		return "", err
@@ -82,9 +100,12 @@ func (c *control) hear(fd int, caller *os.File) (order, error) {
 	if err != nil {
 		return "", err
 	}
-	o, err := parseOrder(message[:n])
-	if err != nil {
-		return "", err
+	o, err := parseOrder(message[:n], controlOrders())
+	if err != nil || o != orderStop {
+		return o, err
+	}
+	if len(c.callers) >= callersMax {
+		return "", errors.New("too many callers are waiting")
 	}
 	_, err = caller.Write([]byte(o))
 	return o, err

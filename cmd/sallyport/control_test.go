@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -179,12 +180,11 @@ func FuzzParseOrder(f *testing.F) {
 	f.Add([]byte("stop\n"))
 	f.Add([]byte(""))
 	f.Fuzz(func(t *testing.T, message []byte) {
-		o, err := parseOrder(message)
-		if err == nil && string(o) != string(message) {
-			t.Errorf("%q was read as %q", message, o)
-		}
-		if err == nil && o != orderStop {
-			t.Errorf("order %q", o)
+		for _, known := range [][]order{controlOrders(), leashOrders()} {
+			o, err := parseOrder(message, known)
+			if err == nil && (string(o) != string(message) || !slices.Contains(known, o)) {
+				t.Errorf("%q was read as %q", message, o)
+			}
 		}
 	})
 }

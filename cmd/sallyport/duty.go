@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -15,23 +16,32 @@ import (
 type duty struct {
 	Who   conf.ID       // the warden and its wards
 	Wards []wardPlan    // what to keep alive
-	Drain time.Duration // from TERM to a ward until it is killed, without the grace
+	Drain time.Duration // from TERM to a ward until it is killed
 
 	// The rest is the main warden's; zero for others, which are on a leash.
 
-	Listeners []listening
-	Sibling   sibling // zero when there is none
-	Starter   int     // uid whose orders count, beside 0
-	Control   string  // path of the control socket
-	Shared    bool    // core and keeper have one uid
-	Trust     string  // how to trust the internal CA; "" when there is nothing to say
+	Listeners []listening // also those of an app's warden
+	Siblings  []sibling
+	Starter   int    // uid whose orders count, beside 0
+	Control   string // path of the control socket
+	Shared    bool   // core and keeper have one uid
+	Trust     string // how to trust the internal CA; "" when there is nothing to say
 }
 
 // A wardPlan is one process to keep alive.
 type wardPlan struct {
-	Name  string // for the log: "core", "keeper"
+	Name  string // for the log: "core", "keeper", "app"
 	Role  jail.Role
-	Gifts []passing // beside "ready", which is new for every start
+	Gifts []passing // beside "ready", which is new for every start of a program of ours
+	App   *appPlan  // nil: a program of ours, which is the gift "program"
+}
+
+// An appPlan is a program that is not ours. It runs once: its end is the end of
+// its warden, with its exit status.
+type appPlan struct {
+	Path string
+	Argv wordList
+	Env  wordList
 }
 
 // A passing is a gift of the warden that becomes a gift of its ward.
@@ -45,12 +55,45 @@ type listening struct {
 	Address string // where it is bound
 	Secure  bool
 	Given   bool // by a supervisor, who will also remove what it left in the file system
+	Private bool // in a folder of its own
 }
 
-// A sibling is another warden, a child of boot.
+// A sibling is another warden, a child of boot, as the main warden knows it.
 type sibling struct {
-	Name string
-	PID  int
+	Name  string        // of its ward
+	PID   int           // 0 once it is gone
+	Leash string        // the gift that is the main warden's end
+	Time  time.Duration // from the order to stop until it must be gone
+	App   bool          // its end is the end of the service, and signals are for its ward
+
+	hold int // descriptor of the leash; -1 once it is cut
+}
+
+// A wordList is an argument list or environment. As JSON it is bytes, with a zero
+// behind each word as execve(2) has them: JSON mends what is not UTF-8.
+type wordList []string
+
+// MarshalJSON writes the words.
+func (l wordList) MarshalJSON() ([]byte, error) {
+	var words []byte
+	for _, word := range l {
+		words = append(append(words, word...), 0)
+	}
+	return json.Marshal(words)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (l *wordList) UnmarshalJSON(text []byte) error {
+	var words []byte
+	if err := json.Unmarshal(text, &words); err != nil {
+		return err
+	}
+	*l = nil
+	for word := range bytes.SplitSeq(words, []byte{0}) {
+		*l = append(*l, string(word))
+	}
+	*l = (*l)[:len(*l)-1] // behind the last zero there is none
+	return nil
 }
 
 // seal adds the duty to the gifts of its warden.

@@ -263,6 +263,9 @@ func (h *house) processes() map[string][]int {
 		if bytes.HasPrefix(args, []byte("sallyport\x00warden\x00keeper")) {
 			name = "keeper's warden"
 		}
+		if bytes.HasPrefix(args, []byte("sallyport\x00warden\x00app")) {
+			name = "app's warden"
+		}
 		found[name] = append(found[name], pid)
 	}
 	return found

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,19 +12,44 @@ import (
 // on the control socket, from an operator.
 type order string
 
-const orderStop order = "stop" // let the wards finish, then end
+const (
+	orderStop   order = "stop"   // let the wards finish, then end
+	orderStatus order = "status" // say how things are; on the control socket
+)
 
 // orderBytesMax bounds a message that may be an order.
 const orderBytesMax = 64
 
-// parseOrder reads a message. There is no order but those that are listed.
-func parseOrder(message []byte) (order, error) {
-	switch o := order(message); o {
-	case orderStop:
-		return o, nil
-	default:
+// controlOrders are the orders of an operator.
+func controlOrders() []order { return []order{orderStop, orderStatus} }
+
+// leashOrders are the orders of the main warden: to stop, and the signals that
+// it got for the ward.
+func leashOrders() []order {
+	orders := []order{orderStop}
+	for _, s := range passedSignals() {
+		orders = append(orders, orderOf(s))
+	}
+	return orders
+}
+
+// passedSignals are what an app may be sent by way of the main warden, whose pid
+// is the one that is known: the usual app servers reload, reopen and count their
+// workers by them.
+func passedSignals() []unix.Signal {
+	return []unix.Signal{unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTTIN, unix.SIGTTOU, unix.SIGWINCH}
+}
+
+// orderOf is a signal as an order: "SIGHUP".
+func orderOf(s unix.Signal) order { return order(unix.SignalName(s)) }
+
+// parseOrder reads a message. There is no order but those that are known.
+func parseOrder(message []byte, known []order) (order, error) {
+	o := order(message)
+	if !slices.Contains(known, o) {
 		return "", fmt.Errorf("no order: %q", message[:min(len(message), orderBytesMax)])
 	}
+	return o, nil
 }
 
 // leashLoop obeys the leash until it is cut, which it says by closing orders:
@@ -39,7 +65,7 @@ func leashLoop(leash *os.File, orders chan<- order) {
 		if err != nil {
 			return
 		}
-		o, err := parseOrder(message[:n])
+		o, err := parseOrder(message[:n], leashOrders())
 		if err != nil {
 			return // only the main warden holds the other end: it cannot be that
 		}

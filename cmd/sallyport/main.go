@@ -1,9 +1,12 @@
 // Sallyport is a reverse proxy whose parts trust each other as little as can be.
 //
-//	sallyport run   [-c sallyport.toml] [--ready-fd N]
-//	sallyport check [-c sallyport.toml]
-//	sallyport plan  [-c sallyport.toml] [--json]
-//	sallyport stop  [-c sallyport.toml | --control PATH]
+//	sallyport run    [-c sallyport.toml] [--ready-fd N]
+//	sallyport serve  [--listen :8080] [--host NAME] [--tls internal|off] [--ready-fd N] unix:/run/app.sock
+//	sallyport serve  [...] [--user U] -- COMMAND ARGUMENTS...
+//	sallyport check  [-c sallyport.toml]
+//	sallyport plan   [-c sallyport.toml] [--json]
+//	sallyport stop   [-c sallyport.toml | --control PATH]
+//	sallyport status [-c sallyport.toml | --control PATH] [--json | --ready]
 //	sallyport version
 //
 // run reads the configuration, binds, opens key files, gives up privilege for
@@ -12,10 +15,19 @@
 // with --ready-fd, writes "ready" and a line feed to that descriptor. The log is
 // stderr: a line of JSON each, or text on a terminal.
 //
+// serve does the same without a file. Behind -- it starts the app too, on a
+// socket that it makes: as the owner of the folder or as --user, never as root,
+// with descriptor 3, LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES as sd_listen_fds(3)
+// has them. {fd} and {socket} in the arguments are replaced; the flags of the usual
+// app servers are known. The app's end is the end of the service, with its exit
+// status, 128 and the number of the signal for one that was killed. HUP, USR1,
+// USR2, TTIN, TTOU and WINCH are passed on to it.
+//
 // check says every mistake of the configuration, and goes to each app's socket as
 // the core will; what is in the way comes with its fix. plan shows the processes,
 // users, listeners and sites that run would make. stop asks a running sallyport
-// to end, as TERM does, and waits until it has.
+// to end, as TERM does, and waits until it has. status says how it is; with
+// --ready the exit status alone: 0 when it serves, else 3.
 //
 // Two more commands are for its own use: stage gives away what a role must not
 // have and becomes that role's program; warden starts programs and keeps them alive.
@@ -43,6 +55,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"slices"
 
@@ -61,9 +74,13 @@ const (
 const usage = `usage: sallyport COMMAND [-c sallyport.toml]
 
   run      serve in the foreground; --ready-fd N gets a line when it does
+  serve    the same without a file: sallyport serve unix:/run/app.sock
+           or with the app: sallyport serve -- gunicorn app:app
+           --listen :8080  --host NAME  --tls internal|off  --user NAME
   check    say every mistake of the configuration, and what is in the way to an app
   plan     show who would run as whom, and where; --json for programs
   stop     end a running sallyport and wait for it; --control PATH finds it too
+  status   say how a running sallyport is; --json for programs, --ready for health checks
   version  say which sallyport this is
 `
 
@@ -83,12 +100,16 @@ func command(args []string) int {
 	switch name {
 	case "run":
 		return runCommand(args)
+	case "serve":
+		return serveCommand(args)
 	case "check":
 		return checkCommand(args)
 	case "plan":
 		return planCommand(args)
 	case "stop":
 		return stopCommand(args)
+	case "status":
+		return statusCommand(args)
 	case "version", "--version":
 		return versionCommand()
 	case "stage":
@@ -99,7 +120,7 @@ func command(args []string) int {
 		fmt.Print(usage)
 		return exitFine
 	}
-	if slices.Contains([]string{"serve", "reload", "status", "privs"}, name) {
+	if slices.Contains([]string{"reload", "privs"}, name) {
 		fmt.Fprintf(os.Stderr, "sallyport %s: not yet\n", name)
 	} else {
 		fmt.Fprintf(os.Stderr, "sallyport: %q is no command\n%s", name, usage)
@@ -118,31 +139,37 @@ func newFlags(command string) (flags *flag.FlagSet, path *string) {
 // succeed, code is the exit code.
 func parse(flags *flag.FlagSet, args []string) (code int, ok bool) {
 	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Print(usage)
-		return exitFine, false
-	case err != nil:
-		fmt.Fprintf(os.Stderr, "sallyport %s: %v\n%s", flags.Name(), err, usage)
-		return exitUsage, false
-	case flags.NArg() > 0:
-		fmt.Fprintf(os.Stderr, "sallyport %s: %q is not expected\n%s", flags.Name(), flags.Arg(0), usage)
-		return exitUsage, false
+	if err == nil && flags.NArg() > 0 {
+		err = fmt.Errorf("%q is not expected", flags.Arg(0))
+	}
+	if err != nil {
+		return refuse(flags, err), false
 	}
 	return exitFine, true
 }
 
-// versionCommand prints what the build knows of itself.
-func versionCommand() int {
-	build, known := debug.ReadBuildInfo()
-	if !known {
-		fmt.Println("sallyport, built without module support")
+// refuse says what is wrong with the arguments of a command, or how it is used,
+// and returns the exit code.
+func refuse(flags *flag.FlagSet, err error) int {
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Print(usage)
 		return exitFine
 	}
-	version := build.Main.Version
-	if version == "" || version == "(devel)" {
-		version = "dev"
-	}
-	fmt.Printf("sallyport %s %s\n", version, build.GoVersion)
+	fmt.Fprintf(os.Stderr, "sallyport %s: %v\n%s", flags.Name(), err, usage)
+	return exitUsage
+}
+
+// versionCommand prints what the build knows of itself.
+func versionCommand() int {
+	fmt.Printf("sallyport %s %s\n", version(), runtime.Version())
 	return exitFine
+}
+
+// version is that of the module, "dev" where the build did not know it.
+func version() string {
+	build, known := debug.ReadBuildInfo()
+	if !known || build.Main.Version == "" || build.Main.Version == "(devel)" {
+		return "dev"
+	}
+	return build.Main.Version
 }

@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		os.Exit(standIn(jail.Core, core))
 	case "sallyport-keeper":
 		os.Exit(standIn(jail.Keeper, keeper))
+	case "sallyport-app":
+		os.Exit(appLife())
 	default:
 		os.Exit(m.Run())
 	}
@@ -202,9 +204,21 @@ func TestCommandUsage(t *testing.T) {
 		{"stop -c absent.toml", exitMistake},
 		{"stop --control /nonexistent/x.sock", exitMistake},
 		{"reload", exitUsage},
-		{"status", exitUsage},
+		{"status -c absent.toml", exitMistake},
+		{"status --control /nonexistent/x.sock", exitCheck},
+		{"status extra", exitUsage},
+		{"serve", exitUsage},
+		{"serve --", exitUsage},
+		{"serve --listen", exitUsage},
+		{"serve unix:/x -- gunicorn", exitUsage},
+		{"serve unix:/x unix:/y", exitUsage},
+		{"serve unix:/x --user joe", exitUsage},
+		{"serve unix:/x --listen 8080", exitMistake},
+		{"serve --ready-fd 977 unix:/x", exitUsage},
+		{"serve --help", exitFine},
 		{"stage", exitMistake},
-		{"stage core x y plan program", exitMistake},
+		{"stage core x y plan  program", exitMistake},
+		{"stage core 1 1  / program", exitMistake},
 		{"warden main plan", exitMistake},
 	} {
 		if got := command(strings.Fields(c.args)); got != c.want {

@@ -21,26 +21,41 @@ func runCommand(args []string) int {
 	if code, ok := parse(flags, args); !ok {
 		return code
 	}
-	if *readyFD >= 0 {
-		if _, err := unix.FcntlInt(uintptr(*readyFD), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
-			fmt.Fprintf(os.Stderr, "sallyport run: --ready-fd %d: %v\n", *readyFD, err)
-			return exitUsage
-		}
+	if err := keepReadyFD(*readyFD); err != nil {
+		fmt.Fprintf(os.Stderr, "sallyport run: %v\n", err)
+		return exitUsage
 	}
-	runtime.LockOSThread() // what the fork begins, the execve of the same thread ends
-	log := newLog()
 	plan, mistakes := load(*path)
 	if len(mistakes) > 0 {
 		return complain(mistakes)
 	}
+	return begin(plan, *readyFD)
+}
+
+// keepReadyFD keeps the descriptor of --ready-fd, if there is one, to ourselves.
+func keepReadyFD(fd int) error {
+	if fd < 0 {
+		return nil
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
+		return fmt.Errorf("--ready-fd %d: %w", fd, err)
+	}
+	return nil
+}
+
+// begin is boot with a plan. It returns only if it failed.
+func begin(plan *conf.Plan, readyFD int) int {
+	runtime.LockOSThread() // what the fork begins, the execve of the same thread ends
+	log := newLog()
 	given, err := sockets.TakeGiven(os.Getenv)
 	if err != nil {
 		log.Error("boot failed", "error", err)
 		return exitMistake
 	}
-	b := &boot{plan: plan, readyFD: *readyFD, log: log}
-	mistakes = append(mistakes, checkIDs(plan)...)
+	b := &boot{plan: plan, readyFD: readyFD, log: log}
+	mistakes := checkIDs(plan)
 	mistakes = append(mistakes, b.bind(given)...)
+	mistakes = append(mistakes, b.makeApps()...)
 	mistakes = append(mistakes, b.openFiles()...)
 	mistakes = append(mistakes, b.openAuthority()...)
 	if len(mistakes) > 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,50 +19,80 @@ import (
 // boot or by a warden, that goes through the jail's door and comes out as the
 // program of its role, under the same pid.
 //
-//	sallyport stage ROLE UID GID GIFTS PROGRAM-ARGUMENTS...
+//	sallyport stage ROLE UID GID[,GROUP...] GIFTS PATH PROGRAM-ARGUMENTS...
 //
-// Its last gift, "stage-program", is what it executes; the others are for that.
+// The gift "stage-program" is what it executes, unless there is a PATH, and
+// "stage-stdout" what the program writes to; the others are the program's.
 type stage struct {
 	role    jail.Role
 	who     conf.ID
-	program int      // descriptor
-	argv    []string // of the program
+	program jail.Program
 	gifts   sockets.Gifts
 	dies    bool // with the thread that starts it
 }
 
+// selfPath is this program. Neither a private folder nor a new version on the
+// disk matters to that link, which a process may follow even when it is not dumpable.
+const selfPath = "/proc/self/exe"
+
 // start forks the stage and returns its pid, which the program keeps.
 //
-// The stage is /proc/self/exe, so that neither a private folder nor a new
-// version on the disk matters; a process may follow that link even when it is
-// not dumpable. Its process group is its own: Ctrl-C is for the main warden,
-// which lets cores finish first.
+// Its process group is its own: Ctrl-C is for the main warden, which lets cores
+// finish first. That of an app is a session too, as a daemon has one.
 func (s stage) start() (pid int, err error) {
-	gifts := append(s.gifts[:len(s.gifts):len(s.gifts)], sockets.Gift{Name: "stage-program", FD: s.program})
+	gifts := s.gifts[:len(s.gifts):len(s.gifts)]
+	if s.program.Path == "" {
+		gifts = append(gifts, sockets.Gift{Name: "stage-program", FD: s.program.FD})
+	}
+	if s.program.Stdout != 0 {
+		gifts = append(gifts, sockets.Gift{Name: "stage-stdout", FD: s.program.Stdout})
+	}
 	files := []uintptr{0, 1, 2}
 	for _, gift := range gifts {
 		files = append(files, uintptr(gift.FD))
 	}
 	argv := append([]string{
 		"sallyport", "stage",
-		string(s.role), strconv.Itoa(s.who.UID), strconv.Itoa(s.who.GID), gifts.Names(),
-	}, s.argv...)
-	attr := &syscall.ProcAttr{Files: files, Env: os.Environ(), Sys: &syscall.SysProcAttr{Setpgid: true}}
+		string(s.role), strconv.Itoa(s.who.UID), groupList(s.who), gifts.Names(), s.program.Path,
+	}, s.program.Argv...)
+	attr := &syscall.ProcAttr{Files: files, Env: s.program.Env, Sys: &syscall.SysProcAttr{}}
+	if attr.Env == nil {
+		attr.Env = os.Environ()
+	}
+	if s.role == jail.App {
+		attr.Sys.Setsid = true
+	} else {
+		attr.Sys.Setpgid = true
+	}
 	if s.dies {
 		attr.Sys.Pdeathsig = unix.SIGKILL
 	}
-	pid, err = syscall.ForkExec("/proc/self/exe", argv, attr)
+	pid, err = syscall.ForkExec(selfPath, argv, attr)
 	if err != nil {
-		return 0, fmt.Errorf("start %s: %w", s.argv[0], err)
+		return 0, fmt.Errorf("start %s: %w", s.program.Argv[0], err)
 	}
 	return pid, nil
+}
+
+// groupList is the gid and then the supplementary groups: "33,33,27".
+func groupList(who conf.ID) string {
+	list := strconv.Itoa(who.GID)
+	for _, group := range who.Groups {
+		list += "," + strconv.Itoa(group)
+	}
+	return list
 }
 
 // stageCommand is the stage's whole life. It returns only if it failed.
 func stageCommand(args []string) int {
 	s, err := parseStage(args)
 	if err == nil {
-		err = jail.Become(s.role, s.who, s.program, s.argv, s.gifts)
+		if s.role == jail.App {
+			// "sd_listen_fds ... checks whether the $LISTEN_PID environment variable
+			// equals the daemon PID": which is ours, and stays the same over execve.
+			s.program.Env = append(os.Environ(), "LISTEN_PID="+strconv.Itoa(os.Getpid()))
+		}
+		err = jail.Become(s.role, s.who, s.program, s.gifts)
 	}
 	log := newLog()
 	if errors.Is(err, unix.EPERM) {
@@ -73,27 +104,49 @@ func stageCommand(args []string) int {
 
 // parseStage reads the arguments that start wrote, and takes the gifts.
 func parseStage(args []string) (stage, error) {
-	if len(args) < 5 {
+	if len(args) < 6 {
 		return stage{}, errors.New("stage: is started by sallyport run, not by hand")
 	}
-	uid, uidErr := strconv.Atoi(args[1])
-	gid, gidErr := strconv.Atoi(args[2])
-	if err := errors.Join(uidErr, gidErr); err != nil {
+	who, err := parseID(args[1], args[2])
+	if err != nil {
 		return stage{}, fmt.Errorf("stage: identity: %w", err)
 	}
 	gifts, err := sockets.TakeGifts(args[3])
 	if err != nil {
 		return stage{}, fmt.Errorf("stage: %w", err)
 	}
-	program, err := gifts.FD("stage-program")
-	if err != nil {
-		return stage{}, fmt.Errorf("stage: %w", err)
+	s := stage{role: jail.Role(args[0]), who: who, program: jail.Program{Path: args[4], Argv: args[5:]}}
+	for _, gift := range gifts {
+		switch gift.Name {
+		case "stage-program":
+			s.program.FD = gift.FD
+		case "stage-stdout":
+			s.program.Stdout = gift.FD
+		default:
+			s.gifts = append(s.gifts, gift)
+		}
 	}
-	return stage{
-		role:    jail.Role(args[0]),
-		who:     conf.ID{UID: uid, GID: gid},
-		program: program,
-		argv:    args[4:],
-		gifts:   gifts[:len(gifts)-1],
-	}, nil
+	if s.program.Path == "" && s.program.FD == 0 {
+		return stage{}, errors.New("stage: has no program")
+	}
+	return s, nil
+}
+
+// parseID reads an identity as start writes it.
+func parseID(uid, groups string) (who conf.ID, err error) {
+	if who.UID, err = strconv.Atoi(uid); err != nil {
+		return conf.ID{}, err
+	}
+	for i, text := range strings.Split(groups, ",") {
+		gid, err := strconv.Atoi(text)
+		if err != nil {
+			return conf.ID{}, err
+		}
+		if i == 0 {
+			who.GID = gid
+		} else {
+			who.Groups = append(who.Groups, gid)
+		}
+	}
+	return who, nil
 }

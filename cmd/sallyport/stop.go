@@ -68,20 +68,17 @@ func exists(path string) bool {
 // stop gives the order and waits for the end of file that is the end of the
 // process: its descriptors are closed when nothing of it runs any more.
 func stop(control string) error {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	fd, err := callControl(control)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: control}); err != nil {
-		return err
-	}
 	answer, n := make([]byte, orderBytesMax), 0
 	if err = sockets.Send(fd, []byte(orderStop)); err == nil {
 		n, _, err = sockets.Receive(fd, answer)
 	}
 	if hungUp(err) || err == nil && order(answer[:n]) != orderStop {
-		return errors.New("the order was refused; the log of sallyport says why")
+		return errRefused
 	}
 	for err == nil {
 		_, _, err = sockets.Receive(fd, answer)
@@ -90,6 +87,22 @@ func stop(control string) error {
 		return nil
 	}
 	return err
+}
+
+// errRefused is what a caller sees whose order does not count.
+var errRefused = errors.New("the order was refused; the log of sallyport says why")
+
+// callControl connects to a control socket.
+func callControl(control string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: control}); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // hungUp reports whether the other side has closed the connection, with or
@@ -104,7 +117,7 @@ func stopHint(err error) string {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
 		return "no sallyport runs there; name its configuration with -c, or its socket with --control"
 	case errors.Is(err, unix.EACCES):
-		return "only root and the user who started it may stop it"
+		return "only root and the user who started it may ask it"
 	default:
 		return ""
 	}

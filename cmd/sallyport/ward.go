@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sallyport/cmd/internal/jail"
 	"sallyport/conf"
 	"sallyport/sockets"
 )
@@ -17,8 +18,10 @@ import (
 type ward struct {
 	plan   wardPlan
 	gifts  sockets.Gifts // for each start; the warden's own descriptors
+	source jail.Program  // what it executes, without the arguments of a start
 	pace   pace
 	pid    int       // 0 while it does not run
+	starts int       // so far
 	began  time.Time // of this run
 	due    time.Time // of the next start; zero while it runs
 	proved bool      // one of its runs has been ready
@@ -49,6 +52,16 @@ func (p *pace) after(lived time.Duration) time.Duration {
 // newWard finds the descriptors that a ward is to be given.
 func newWard(plan wardPlan, held sockets.Gifts) (*ward, error) {
 	w := &ward{plan: plan}
+	var err error
+	if app := plan.App; app != nil {
+		w.source = jail.Program{Path: app.Path, Argv: app.Argv, Env: app.Env}
+		w.source.Stdout, err = held.FD("stdout")
+	} else {
+		w.source.FD, err = held.FD("program")
+	}
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range plan.Gifts {
 		fd, err := held.FD(p.From)
 		if err != nil {
@@ -65,22 +78,40 @@ type readiness struct {
 	pid  int
 }
 
-// start starts the ward. Its ready byte, if it comes, is sent to news.
-func (w *ward) start(who conf.ID, program int, news chan<- readiness) error {
+// start starts the ward. Its ready byte, if it comes, is sent to news; an app
+// has none, and is ready when it has a socket: whoever connects is in the queue.
+func (w *ward) start(who conf.ID, news chan<- readiness) error {
+	if w.plan.App == nil {
+		return w.startOurs(who, news)
+	}
+	s := stage{role: w.plan.Role, who: who, program: w.source, gifts: w.gifts, dies: true}
+	pid, err := s.start()
+	if err != nil {
+		return err
+	}
+	w.pid, w.due = pid, time.Time{}
+	w.starts++
+	return nil
+}
+
+// startOurs starts a ward that is a program of ours.
+func (w *ward) startOurs(who conf.ID, news chan<- readiness) error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return fmt.Errorf("ready pipe: %w", err)
 	}
 	defer unix.Close(pipe[1])
 	gifts := append(w.gifts[:len(w.gifts):len(w.gifts)], sockets.Gift{Name: "ready", FD: pipe[1]})
-	argv := []string{"sallyport-" + string(w.plan.Role), "--gifts", gifts.Names()}
-	s := stage{role: w.plan.Role, who: who, program: program, argv: argv, gifts: gifts, dies: true}
+	program := w.source
+	program.Argv = []string{"sallyport-" + string(w.plan.Role), "--gifts", gifts.Names()}
+	s := stage{role: w.plan.Role, who: who, program: program, gifts: gifts, dies: true}
 	pid, err := s.start()
 	if err != nil {
 		unix.Close(pipe[0])
 		return err
 	}
 	w.pid, w.due = pid, time.Time{}
+	w.starts++
 	go readyLoop(os.NewFile(uintptr(pipe[0]), "ready"), readiness{w, pid}, news)
 	return nil
 }
@@ -96,12 +127,16 @@ func readyLoop(pipe *os.File, r readiness, news chan<- readiness) {
 }
 
 // signal sends s to the ward if it runs. One that has just ended, and is not
-// reaped yet, takes it without an error.
+// reaped yet, takes it without an error. What kills an app kills its session.
 func (w *ward) signal(s unix.Signal) error {
 	if w.pid == 0 {
 		return nil
 	}
-	if err := unix.Kill(w.pid, s); err != nil && !errors.Is(err, unix.ESRCH) {
+	pid := w.pid
+	if w.plan.App != nil && s == unix.SIGKILL {
+		pid = -pid
+	}
+	if err := unix.Kill(pid, s); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("signal %s to %s: %w", unix.SignalName(s), w.plan.Name, err)
 	}
 	return nil

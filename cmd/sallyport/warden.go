@@ -16,32 +16,37 @@ import (
 )
 
 // A warden keeps the processes of one uid alive. The main warden has besides
-// them the listeners, the orders from outside, and its sibling on a leash.
+// them the listeners, the orders from outside, and its siblings on leashes.
 //
 //	starting -> serving -> draining -> parting -> gone
 //
 // It drains from any state, and parts when it has no ward left: then its
-// sibling ends.
+// siblings end.
 type warden struct {
-	duty    *duty
-	log     *slog.Logger
-	program int // descriptor of what the wards are
+	duty  *duty
+	log   *slog.Logger
+	began time.Time
 
-	state    state
-	hurried  bool      // everything has been killed: there is little to wait for
-	deadline time.Time // of draining and parting; zero before
-	code     int       // exit code
+	state state
+	ending
 
 	wards     []*ward
 	listeners sockets.Gifts // empty once closed
 	healed    time.Time     // when they were last looked at
 	leashed   bool          // a sibling of the main warden, which alone says when to end
-	hold      int           // the main warden's end of the leash; -1 when it holds none
 	announce  int           // of --ready-fd; -1 when there is none
 
-	signals chan os.Signal
-	news    chan readiness
-	orders  chan order // closed when the leash is cut
+	signals   chan os.Signal
+	news      chan readiness
+	orders    chan order // closed when the leash is cut
+	questions chan question
+}
+
+// An ending is what a warden knows of its own.
+type ending struct {
+	hurried  bool      // everything has been killed: there is little to wait for
+	deadline time.Time // of draining and parting; zero before
+	code     int       // exit code
 }
 
 // A state is how far a warden is in its life.
@@ -51,7 +56,7 @@ const (
 	starting state = iota // some ward has never been ready
 	serving
 	draining // wards finish
-	parting  // the sibling finishes
+	parting  // the siblings finish
 	gone
 )
 
@@ -91,23 +96,24 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 		return nil, err
 	}
 	w := &warden{
-		duty: d, log: log, hold: -1, announce: -1,
-		signals: make(chan os.Signal, 16),
-		news:    make(chan readiness),
-		orders:  make(chan order),
+		duty: d, log: log, began: time.Now(), announce: -1,
+		signals:   make(chan os.Signal, 16),
+		news:      make(chan readiness),
+		orders:    make(chan order),
+		questions: make(chan question),
 	}
 	if err := w.inherit(gifts); err != nil {
 		return nil, err
 	}
-	signal.Notify(w.signals, unix.SIGCHLD, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	signal.Notify(w.signals, unix.SIGCHLD, unix.SIGTERM, unix.SIGINT)
+	for _, s := range passedSignals() {
+		signal.Notify(w.signals, s)
+	}
 	return w, nil
 }
 
 // inherit sorts the gifts: what goes to wards, and what is for the warden itself.
 func (w *warden) inherit(gifts sockets.Gifts) (err error) {
-	if w.program, err = gifts.FD("program"); err != nil {
-		return err
-	}
 	for _, plan := range w.duty.Wards {
 		ward, err := newWard(plan, gifts)
 		if err != nil {
@@ -122,12 +128,16 @@ func (w *warden) inherit(gifts sockets.Gifts) (err error) {
 		}
 		w.listeners = append(w.listeners, sockets.Gift{Name: listener.Address, FD: fd})
 	}
+	for i := range w.duty.Siblings {
+		s := &w.duty.Siblings[i]
+		if s.hold, err = gifts.FD(s.Leash); err != nil {
+			return err
+		}
+	}
 	for _, gift := range gifts {
 		switch gift.Name {
 		case "announce":
 			w.announce = gift.FD
-		case "hold":
-			w.hold = gift.FD
 		case "leash":
 			w.leashed = true
 			err = w.beginLeash(gift.FD)
@@ -157,7 +167,7 @@ func (w *warden) beginControl(fd int) error {
 	if err != nil {
 		return err
 	}
-	c := &control{socket: socket, starter: w.duty.Starter, log: w.log}
+	c := &control{socket: socket, starter: w.duty.Starter, log: w.log, ask: w.questions}
 	go c.loop(w.orders)
 	return nil
 }

@@ -285,9 +285,9 @@ func TestDrainLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := &warden{
-		duty: &duty{}, log: slog.New(slog.DiscardHandler), hold: -1, state: draining,
-		deadline: time.Now().Add(time.Minute),
-		wards:    []*ward{{pid: child.Process.Pid}},
+		duty: &duty{}, log: slog.New(slog.DiscardHandler), state: draining,
+		ending: ending{deadline: time.Now().Add(time.Minute)},
+		wards:  []*ward{{pid: child.Process.Pid}},
 	}
 	if w.tend(time.Now()); w.hurried || w.state != draining {
 		t.Fatalf("before the deadline: %+v", w)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,8 +19,7 @@ import (
 const (
 	healEvery    = time.Second
 	drainGrace   = 5 * time.Second // beyond the time in which wards end by themselves
-	partingTime  = keeperGrace + drainGrace + time.Second
-	hurryingTime = time.Second // for what has been killed to be gone
+	hurryingTime = time.Second     // for what has been killed to be gone
 )
 
 // watch is the loop. It ends with the service, and returns the exit code.
@@ -40,8 +40,10 @@ func (w *warden) watch() int {
 			w.signal(s)
 		case r := <-w.news:
 			w.greet(r)
-		case _, held := <-w.orders:
-			w.obey(held)
+		case o, held := <-w.orders:
+			w.obey(o, held)
+		case answer := <-w.questions:
+			answer <- w.status()
 		case <-timer.C:
 		}
 	}
@@ -65,7 +67,7 @@ func (w *warden) tend(now time.Time) {
 	case w.state == draining && len(w.running()) == 0:
 		w.part(now)
 	}
-	if w.state == parting && w.duty.Sibling.PID == 0 {
+	if w.state == parting && w.alone() {
 		w.state = gone
 	}
 }
@@ -91,9 +93,14 @@ func (w *warden) startDue(now time.Time) {
 			continue
 		}
 		ward.began = now
-		if err := ward.start(w.duty.Who, w.program, w.news); err != nil {
+		if err := ward.start(w.duty.Who, w.news); err != nil {
 			ward.due = now.Add(max(ward.pace.after(0), paceFirst))
 			w.log.Error("process not started", "process", ward.plan.Name, "error", err)
+			continue
+		}
+		if app := ward.plan.App; app != nil {
+			w.log.Info("app started", "pid", ward.pid, "uid", w.duty.Who.UID, "command", strings.Join(app.Argv, " "))
+			w.greet(readiness{ward, ward.pid})
 		}
 	}
 }
@@ -121,8 +128,8 @@ func (w *warden) heal(now time.Time) {
 func (w *warden) signal(s os.Signal) {
 	switch {
 	case s == unix.SIGCHLD || w.leashed: // reap looks every time
-	case s == unix.SIGHUP:
-		w.log.Warn("HUP ignored", "reason", "not yet: neither configuration nor keys are read again without a restart")
+	case s != unix.SIGTERM && s != unix.SIGINT:
+		w.pass(s.(unix.Signal))
 	case w.state >= draining:
 		w.log.Warn("service ended at once", "reason", "a second signal")
 		w.hurry()
@@ -133,11 +140,17 @@ func (w *warden) signal(s os.Signal) {
 }
 
 // obey carries out an order, or the last one: that the leash is not held any more.
-func (w *warden) obey(held bool) {
+func (w *warden) obey(o order, held bool) {
 	switch {
 	case !held:
 		w.orders = nil // a closed channel would be news for ever
 		w.hurry()
+	case o != orderStop:
+		for _, s := range passedSignals() {
+			if orderOf(s) == o {
+				w.killAll(s)
+			}
+		}
 	case w.state < draining:
 		if !w.leashed {
 			w.log.Info("service ending", "order", orderStop)
@@ -206,39 +219,19 @@ func (w *warden) sayLacking() {
 // drain closes the doors and lets the wards finish.
 func (w *warden) drain() {
 	w.closeListeners()
-	for _, ward := range w.wards {
-		w.kill(ward, unix.SIGTERM)
-	}
+	w.killAll(unix.SIGTERM)
 	w.state = draining
-	w.deadline = time.Now().Add(w.duty.Drain + drainGrace)
+	w.deadline = time.Now().Add(w.duty.Drain)
 }
 
-// hurry kills the wards and cuts the leash. What is left is to see them gone.
+// hurry kills the wards and cuts the leashes. What is left is to see them gone.
 func (w *warden) hurry() {
 	w.closeListeners()
-	for _, ward := range w.wards {
-		w.kill(ward, unix.SIGKILL)
-	}
-	if w.hold >= 0 {
-		unix.Close(w.hold)
-		w.hold = -1
-	}
+	w.killAll(unix.SIGKILL)
+	w.cutLeashes()
 	w.state = max(w.state, draining)
 	w.hurried = true
 	w.deadline = time.Now().Add(hurryingTime)
-}
-
-// part tells the sibling to end, now that nobody needs it.
-func (w *warden) part(now time.Time) {
-	w.state = parting
-	if w.hold < 0 {
-		return // it was never there, or knows
-	}
-	w.deadline = now.Add(partingTime)
-	if err := sockets.Send(w.hold, []byte(orderStop)); err != nil && w.duty.Sibling.PID != 0 {
-		w.log.Warn("leash lost", "error", err)
-		w.hurry()
-	}
 }
 
 // closeListeners closes the main warden's share of the doors; the cores do
@@ -248,24 +241,29 @@ func (w *warden) closeListeners() {
 	for i, listener := range w.listeners {
 		if path, found := strings.CutPrefix(listener.Name, "unix:"); found && !w.duty.Listeners[i].Given {
 			removeSocket(path)
+			if w.duty.Listeners[i].Private {
+				removeSocket(filepath.Dir(path))
+			}
 		}
 		unix.Close(listener.FD)
 	}
 	w.listeners = nil
 }
 
-// removeSocket removes the name of a socket that boot made. Where that folder is
-// root's alone it stays, and the next boot replaces it: no error.
+// removeSocket removes the name of a socket that boot made, or its empty folder.
+// Where what is above is root's alone it stays, and the next boot takes it: no error.
 func removeSocket(path string) {
 	if path != "" {
 		_ = os.Remove(path) // see above
 	}
 }
 
-// kill signals a ward.
-func (w *warden) kill(ward *ward, s unix.Signal) {
-	if err := ward.signal(s); err != nil {
-		w.log.Error("process not signalled", "error", err)
+// killAll signals the wards.
+func (w *warden) killAll(s unix.Signal) {
+	for _, ward := range w.wards {
+		if err := ward.signal(s); err != nil {
+			w.log.Error("process not signalled", "error", err)
+		}
 	}
 }
 
@@ -280,7 +278,7 @@ func (w *warden) running() []string {
 	return names
 }
 
-// reap collects the dead: wards, the sibling, and orphans that were given to us.
+// reap collects the dead: wards, siblings, and orphans that were given to us.
 func (w *warden) reap(now time.Time) {
 	for {
 		var status unix.WaitStatus
@@ -291,8 +289,10 @@ func (w *warden) reap(now time.Time) {
 		if err != nil || pid == 0 {
 			return // ECHILD: nobody is left
 		}
-		if pid == w.duty.Sibling.PID {
-			w.siblingDied(status)
+		for i := range w.duty.Siblings {
+			if s := &w.duty.Siblings[i]; s.PID == pid {
+				w.siblingDied(s, status)
+			}
 		}
 		for _, ward := range w.wards {
 			if ward.pid == pid {
@@ -302,33 +302,19 @@ func (w *warden) reap(now time.Time) {
 	}
 }
 
-// siblingDied ends the service: what the sibling held cannot be had again
-// without privilege. A supervisor starts everything anew.
-func (w *warden) siblingDied(status unix.WaitStatus) {
-	name := w.duty.Sibling.Name
-	w.duty.Sibling.PID = 0
-	if w.state >= draining {
-		return // as it was told, or too late to matter
-	}
-	w.code = exitMistake
-	if w.state == starting && status.Exited() {
-		w.log.Error("start given up", "process", name, "reason", "see above")
-		w.hurry()
-		return
-	}
-	w.log.Error("warden died", append(fate(status), "process", name,
-		"reason", "its descriptors are lost: the service ends and must be started again")...)
-	w.drain()
-}
-
 // wardDied notes the end of a ward and when it will be started again.
 func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 	facts := append(fate(status), "process", ward.plan.Name, "pid", ward.pid)
+	if ward.plan.App != nil {
+		_ = unix.Kill(-ward.pid, unix.SIGKILL) // what it left in its session: nobody, mostly
+	}
 	ward.pid = 0
 	switch {
+	case ward.plan.App != nil:
+		w.appEnded(status, facts)
 	case w.hurried:
 	case w.state >= draining:
-		if status.Signaled() {
+		if unasked(status) {
 			w.log.Warn("process died", facts...)
 		}
 	case !ward.proved && status.Exited() && status.ExitStatus() == exitMistake:
@@ -341,6 +327,35 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 		ward.due = now.Add(wait)
 		w.log.Error("process died", append(facts, "restart_in", wait.String())...)
 	}
+}
+
+// unasked reports whether a ward that was told to end died of something else than that.
+func unasked(status unix.WaitStatus) bool {
+	return status.Signaled() && status.Signal() != unix.SIGTERM
+}
+
+// appEnded ends the warden of an app with it, and with its exit status unless it
+// was told to end.
+func (w *warden) appEnded(status unix.WaitStatus, facts []any) {
+	if w.state >= draining {
+		if unasked(status) {
+			w.log.Warn("app ended", facts...)
+		}
+		return
+	}
+	w.code = exitStatus(status)
+	w.log.Info("app ended", facts...)
+	w.drain()
+}
+
+// exitStatus is how a process ended as one number, as shells have it: "the exit
+// status of a command that terminated because it received a signal shall be
+// reported as greater than 128", POSIX.1-2017, XCU 2.8.2.
+func exitStatus(status unix.WaitStatus) int {
+	if status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return status.ExitStatus()
 }
 
 // fate is how a process ended, as facts for the log.

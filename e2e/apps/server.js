@@ -2,7 +2,7 @@
 // that, /abort ends the connection without an answer, /broken (?length or
 // ?chunked) in the middle of one, and whatever comes after an upgrade to
 // anything but a WebSocket is sent back. It listens on its argument, a socket or
-// the number of a descriptor, or without one on the descriptor that it was given.
+// the number of a descriptor.
 const crypto = require("crypto");
 const fs = require("fs");
 const http = require("http");
@@ -92,5 +92,5 @@ app.on("upgrade", (request, socket, first) => {
   socket.pipe(socket);
 });
 
-const place = process.argv[2] || "3";
+const place = process.argv[2];
 app.listen(/^\d+$/.test(place) ? { fd: Number(place) } : place);

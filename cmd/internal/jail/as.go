@@ -21,7 +21,7 @@ func As(who conf.ID, f func()) error {
 // as ends with its thread: a goroutine that returns locked takes it along.
 func as(who conf.ID, f func(), done chan<- error) {
 	runtime.LockOSThread()
-	for _, step := range []func(conf.ID) error{clearGroups, changeIdentity} {
+	for _, step := range []func(conf.ID) error{changeGroups, changeIdentity} {
 		if err := step(who); err != nil {
 			done <- err
 			return

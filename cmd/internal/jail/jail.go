@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"strings"
 	"syscall"
@@ -15,14 +16,25 @@ import (
 	"sallyport/sockets"
 )
 
-// Become is the door: it turns this process, under the same pid, into argv in
-// the given role and identity. exe is a descriptor of the binary (O_PATH will
-// do), so that neither folder nor name matters any more. Of all descriptors the
-// binary finds only stderr and the gifts; stdin and stdout are /dev/null.
+// A Program is what a process executes behind the door.
+type Program struct {
+	FD     int    // of the binary; O_PATH will do. Neither folder nor name matters then
+	Path   string // instead of FD, for what may be a script and is found by its interpreter under a name
+	Argv   []string
+	Env    []string // nil: what passes the door, see environment
+	Stdout int      // 0: /dev/null
+}
+
+// Become is the door: it turns this process, under the same pid, into a program in
+// the given role and identity. Of all descriptors the program finds only stderr
+// and the gifts, and stdout if it is given one; stdin is /dev/null.
+//
+// A program with a Path is not ours to surprise: it has the soft limit of files
+// that the starter had, which Go's runtime has raised, and dies of SIGPIPE.
 //
 // Become returns only if it failed. The calling thread may then have another
 // identity than the rest of the process: report the error and exit.
-func Become(role Role, who conf.ID, exe int, argv []string, gifts sockets.Gifts) error {
+func Become(role Role, who conf.ID, program Program, gifts sockets.Gifts) error {
 	row, err := profileOf(role)
 	if err != nil {
 		return err
@@ -31,8 +43,7 @@ func Become(role Role, who conf.ID, exe int, argv []string, gifts sockets.Gifts)
 		return fmt.Errorf("jail: %s: uid 0 is nobody's", role)
 	}
 	runtime.LockOSThread()
-	exe, err = place(exe, gifts)
-	if err != nil {
+	if err := program.place(gifts); err != nil {
 		return fmt.Errorf("jail: %s: gifts: %w", role, err)
 	}
 	for _, layer := range row.door {
@@ -40,7 +51,7 @@ func Become(role Role, who conf.ID, exe int, argv []string, gifts sockets.Gifts)
 			return fmt.Errorf("jail: %s: %s: %w", role, layer.name, err)
 		}
 	}
-	return fmt.Errorf("jail: %s: execute %s: %w", role, argv[0], execute(exe, argv, environment(os.Environ())))
+	return fmt.Errorf("jail: %s: execute %s: %w", role, program.Argv[0], program.execute())
 }
 
 // Seal is the first statement of a child's main. It gives away what only the
@@ -59,43 +70,47 @@ func Seal(role Role) error {
 	return nil
 }
 
-// place gives this thread a descriptor table of its own in which 0 and 1 are
-// /dev/null, the gifts follow stderr, and everything else closes on exec. It
-// returns the number of exe in that table.
+// place gives this thread a descriptor table of its own in which 0 is /dev/null,
+// 1 is stdout, the gifts follow stderr, and everything else closes on exec. The
+// descriptor of the program is another afterwards.
 //
 // The copy matters: other threads go on polling descriptors that the gifts
 // overwrite here.
-func place(exe int, gifts sockets.Gifts) (int, error) {
+func (p *Program) place(gifts sockets.Gifts) error {
 	if err := unix.Unshare(unix.CLONE_FILES); err != nil {
-		return -1, fmt.Errorf("unshare: %w", err)
+		return fmt.Errorf("unshare: %w", err)
 	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, fmt.Errorf("/dev/null: %w", err)
+		return fmt.Errorf("/dev/null: %w", err)
 	}
 	places := []sockets.Gift{{Name: "stdin", FD: null}, {Name: "stdout", FD: null}, {Name: "stderr", FD: 2}}
+	if p.Stdout != 0 {
+		places[1].FD = p.Stdout
+	}
 	places = append(places, gifts...)
 
 	// First everything out of the way, then each to its place: a gift may stand
 	// where another belongs.
-	exe, err = aside(exe, len(places))
-	if err != nil {
-		return -1, fmt.Errorf("executable: %w", err)
+	if p.Path == "" {
+		if p.FD, err = aside(p.FD, len(places)); err != nil {
+			return fmt.Errorf("executable: %w", err)
+		}
 	}
 	for i, gift := range places {
 		if places[i].FD, err = aside(gift.FD, len(places)); err != nil {
-			return -1, fmt.Errorf("%s: %w", gift.Name, err)
+			return fmt.Errorf("%s: %w", gift.Name, err)
 		}
 	}
 	for i, gift := range places {
 		if err := unix.Dup3(gift.FD, i, 0); err != nil {
-			return -1, fmt.Errorf("%s: %w", gift.Name, err)
+			return fmt.Errorf("%s: %w", gift.Name, err)
 		}
 	}
 	if err := unix.CloseRange(uint(len(places)), ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return -1, fmt.Errorf("close_range: %w", err)
+		return fmt.Errorf("close_range: %w", err)
 	}
-	return exe, nil
+	return nil
 }
 
 // aside copies fd to a number that is no gift's place.
@@ -106,7 +121,7 @@ func aside(fd, places int) (int, error) {
 // environment returns what passes the door: settings of Go's runtime that an
 // operator may have made. Nothing of ours is told by environment.
 func environment(all []string) []string {
-	var kept []string
+	kept := []string{}
 	for _, entry := range all {
 		name, _, _ := strings.Cut(entry, "=")
 		switch name {
@@ -117,10 +132,25 @@ func environment(all []string) []string {
 	return kept
 }
 
-// execute is execveat(2) on a descriptor: "If pathname is an empty string and
+// execute puts the program in the place of this one. It returns only if it failed.
+func (p *Program) execute() error {
+	env := p.Env
+	if env == nil {
+		env = environment(os.Environ())
+	}
+	if p.Path == "" {
+		return executeFile(p.FD, p.Argv, env)
+	}
+	// What is ignored stays so over execve(2), and SIGPIPE is by our main; what is
+	// caught is at its default afterwards.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+	return syscall.Exec(p.Path, p.Argv, env) // which puts the limit back that the runtime raised
+}
+
+// executeFile is execveat(2) on a descriptor: "If pathname is an empty string and
 // the AT_EMPTY_PATH flag is specified, then the file descriptor dirfd specifies
 // the file to be executed". It returns only if it failed.
-func execute(exe int, argv, env []string) error {
+func executeFile(exe int, argv, env []string) error {
 	argvp, err := syscall.SlicePtrFromStrings(argv)
 	if err != nil {
 		return err

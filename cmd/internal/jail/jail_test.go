@@ -88,7 +88,7 @@ func become(role, uid, names, next string) error {
 		return err
 	}
 	argv := []string{"jail.test", next, gifts.Names()}
-	return Become(Role(role), conf.ID{UID: id, GID: id}, program, argv, gifts)
+	return Become(Role(role), conf.ID{UID: id, GID: id}, Program{FD: program, Argv: argv}, gifts)
 }
 
 // reportTo writes a report to the gift of that name.
@@ -315,7 +315,7 @@ func TestBecomeRefuses(t *testing.T) {
 		{"cook", nobody, `jail: role "cook": is not in the table`},
 		{Core, 0, "jail: core: uid 0 is nobody's"},
 	} {
-		err := Become(c.role, conf.ID{UID: c.uid, GID: c.uid}, -1, []string{"x"}, nil)
+		err := Become(c.role, conf.ID{UID: c.uid, GID: c.uid}, Program{FD: -1, Argv: []string{"x"}}, nil)
 		if err == nil || err.Error() != c.want {
 			t.Errorf("%s, uid %d: %v, want %s", c.role, c.uid, err, c.want)
 		}
@@ -337,8 +337,8 @@ func TestPlaceIsPrivate(t *testing.T) {
 	placed := make(chan error)
 	go func() {
 		runtime.LockOSThread() // for good: the thread ends with its table
-		_, err := place(int(exe.Fd()), nil)
-		placed <- err
+		program := Program{FD: int(exe.Fd())}
+		placed <- program.place(nil)
 	}()
 	if err := <-placed; err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package jail
 import (
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -58,10 +59,14 @@ func boundingSet() []int {
 	}
 }
 
-// clearGroups leaves all supplementary groups. Without CAP_SETGID it cannot,
-// and Lacking says so.
-func clearGroups(conf.ID) error {
-	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
+// changeGroups makes the supplementary groups those of who. Without CAP_SETGID it
+// cannot, and Lacking says so.
+func changeGroups(who conf.ID) error {
+	groups := make([]uint32, len(who.Groups)+1) // one more, to point to when there is none
+	for i, gid := range who.Groups {
+		groups[i] = uint32(gid)
+	}
+	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(who.Groups)), uintptr(unsafe.Pointer(&groups[0])), 0)
 	if errno != 0 && errno != unix.EPERM {
 		return errno
 	}

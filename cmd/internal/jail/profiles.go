@@ -12,16 +12,18 @@ type Role string
 
 // The roles.
 const (
-	Warden Role = "warden" // starts children, holds their descriptors; one per uid
-	Core   Role = "core"   // answers the internet
-	Keeper Role = "keeper" // holds the private keys
+	Warden    Role = "warden"     // starts children, holds their descriptors; one per uid
+	Core      Role = "core"       // answers the internet
+	Keeper    Role = "keeper"     // holds the private keys
+	AppWarden Role = "app-warden" // the warden of an app, which is to have the resources that the starter had
+	App       Role = "app"        // an app: a program that is not ours
 )
 
 // A profile is what a role goes through: at the door, before its binary runs,
 // and as the first statement of its main.
 type profile struct {
 	door []layer
-	seal []layer
+	seal []layer // none for an app, which does not know us
 }
 
 // A layer takes one thing away from the calling thread, or from the process
@@ -35,10 +37,10 @@ type layer struct {
 // bounding set and groups need the privilege that identity ends, and
 // a change of identity forgets the parent-death signal.
 func profiles() map[Role]profile {
+	limits := layer{"resource limits", limitResources}
 	shed := []layer{
-		{"resource limits", limitResources},
 		{"bounding set", emptyBoundingSet},
-		{"groups", clearGroups},
+		{"groups", changeGroups},
 		{"identity", changeIdentity},
 		{"capabilities", clearCapabilities},
 		{"no_new_privs", refuseNewPrivileges},
@@ -50,11 +52,15 @@ func profiles() map[Role]profile {
 		{"capabilities", demandNoCapability},
 		{"no_new_privs", demandNoNewPrivileges},
 	}
-	child := slices.Concat(shed, []layer{{"parent-death signal", dieWithParent}})
+	ours := slices.Concat([]layer{limits}, shed)
+	parent := layer{"parent-death signal", dieWithParent}
+	child := slices.Concat(ours, []layer{parent})
 	return map[Role]profile{
-		Warden: {door: shed, seal: seal}, // the leash ends it: the signal does not cross uids
-		Core:   {door: child, seal: seal},
-		Keeper: {door: child, seal: seal},
+		Warden:    {door: ours, seal: seal}, // the leash ends it: the signal does not cross uids
+		Core:      {door: child, seal: seal},
+		Keeper:    {door: child, seal: seal},
+		AppWarden: {door: shed, seal: seal},
+		App:       {door: slices.Concat(shed, []layer{parent})},
 	}
 }
 

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"sallyport/e2e/bench/app"
+)
+
+// A work is one thing that all peers are measured at.
+type work struct {
+	name, title string
+	unit        string // of the figure; less is better everywhere
+	keep        bool   // the app keeps its connections
+	log         bool   // with an access log
+	once        bool   // one round tells all
+	measure     func(context.Context, *bench, *house) (sample, error)
+}
+
+func works() []work {
+	const request, handshake, body, memory = "µs/request", "µs/handshake", "s/GiB", "KiB/connection"
+	return []work{
+		{"keepalive", "keepalive", request, true, false, false, wrkPlain},
+		{"keepalive-log", "keepalive, access log", request, true, true, false, wrkPlain},
+		{"closes", "app closes", request, false, false, false, wrkPlain},
+		{"closes-log", "app closes, access log", request, false, true, false, wrkPlain},
+		{"tls", "keepalive, TLS 1.3", request, true, false, false, wrkTLS},
+		{"full", "full handshake, X25519", handshake, true, false, false, full(tls.X25519)},
+		{"full-mlkem", "full handshake, X25519MLKEM768", handshake, true, false, false, full(tls.X25519MLKEM768, tls.X25519)},
+		{"resumed", "resumed handshake, X25519", handshake, true, false, false, resumed},
+		{"down", "100 MiB down", body, true, false, false, bodies(false, down)},
+		{"down-tls", "100 MiB down, TLS 1.3", body, true, false, false, bodies(true, down)},
+		{"up", "100 MiB up", body, true, false, false, bodies(false, up)},
+		{"up-tls", "100 MiB up, TLS 1.3", body, true, false, false, bodies(true, up)},
+		{"idle", "idle connection", memory, true, false, true, idle(false)},
+		{"idle-tls", "idle connection, TLS 1.3", memory, true, false, true, idle(true)},
+	}
+}
+
+func wrkPlain(ctx context.Context, b *bench, h *house) (sample, error) {
+	return b.wrk(ctx, h, "http://"+h.setting.HTTP+"/")
+}
+
+func wrkTLS(ctx context.Context, b *bench, h *house) (sample, error) {
+	return b.wrk(ctx, h, "https://"+h.setting.HTTPS+"/")
+}
+
+// callers is how many connections are in the making at once.
+const callers = 8
+
+// full measures handshakes without a session, each with one small request.
+func full(offered ...tls.CurveID) func(context.Context, *bench, *house) (sample, error) {
+	return func(ctx context.Context, b *bench, h *house) (sample, error) {
+		config := b.tls()
+		config.CurvePreferences = offered
+		agreed := make([]tls.CurveID, callers)
+		s, err := b.timed(ctx, h, callers, 1, time.Microsecond, func(worker int) error {
+			state, err := h.shake(ctx, config)
+			agreed[worker] = state.CurveID
+			if err == nil && state.DidResume {
+				err = errors.New("bench: a session was resumed that nobody had")
+			}
+			return err
+		})
+		s.note = agreed[0].String()
+		return s, err
+	}
+}
+
+// resumed measures handshakes with a session ticket, each with one small request.
+func resumed(ctx context.Context, b *bench, h *house) (sample, error) {
+	configs := make([]*tls.Config, callers)
+	for i := range configs {
+		configs[i] = b.tls()
+		configs[i].CurvePreferences = []tls.CurveID{tls.X25519}
+		configs[i].ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	}
+	first := make([]bool, callers)
+	return b.timed(ctx, h, callers, 1, time.Microsecond, func(worker int) error {
+		state, err := h.shake(ctx, configs[worker])
+		if err == nil && !state.DidResume && first[worker] {
+			err = errors.New("bench: a session was not resumed")
+		}
+		first[worker] = true
+		return err
+	})
+}
+
+// shake connects, asks once, and says what was agreed.
+func (h *house) shake(ctx context.Context, config *tls.Config) (tls.ConnectionState, error) {
+	c, err := h.dial(ctx, config)
+	if err != nil {
+		return tls.ConnectionState{}, err
+	}
+	defer c.Close()
+	_, err = c.get("/")
+	secure, is := c.Conn.(*tls.Conn)
+	if err != nil || !is {
+		return tls.ConnectionState{}, err
+	}
+	return secure.ConnectionState(), nil
+}
+
+func down(c *client) error {
+	size, err := c.get("/large")
+	if err == nil && size != app.LargeSize {
+		err = fmt.Errorf("bench: a large body of %d bytes", size)
+	}
+	return err
+}
+
+func up(c *client) error { return c.post(app.LargeSize) }
+
+// bodies measures large bodies, one after the other on one connection.
+func bodies(secure bool, one func(*client) error) func(context.Context, *bench, *house) (sample, error) {
+	return func(ctx context.Context, b *bench, h *house) (sample, error) {
+		var config *tls.Config
+		if secure {
+			config = b.tls()
+		}
+		c, err := h.dial(ctx, config)
+		if err != nil {
+			return sample{}, err
+		}
+		defer c.Close()
+		const each = float64(app.LargeSize) / (1 << 30)
+		return b.timed(ctx, h, 1, each, time.Second, func(int) error { return one(c) })
+	}
+}
+
+// idlers is how many idle connections are held, and opened how many at a time.
+const (
+	idlers  = 5000
+	openers = 16
+)
+
+// settling is how long a proxy has to give back what it does not need.
+const settling = 300 * time.Millisecond
+
+// idle measures how the proportional set size of all processes of a proxy grows
+// by connections that made one request each and wait since.
+func idle(secure bool) func(context.Context, *bench, *house) (sample, error) {
+	return func(ctx context.Context, b *bench, h *house) (sample, error) {
+		var config *tls.Config
+		if secure {
+			config = b.tls()
+		}
+		before, err := memoryOf(h.pid())
+		if err != nil {
+			return sample{}, err
+		}
+		held, err := h.hold(ctx, config)
+		for _, c := range held {
+			defer c.Close()
+		}
+		if err != nil {
+			return sample{}, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(settling):
+		}
+		after, err := memoryOf(h.pid())
+		if err != nil {
+			return sample{}, err
+		}
+		s := sample{value: float64(after-before) / 1024 / float64(len(held))}
+		for _, c := range held {
+			if !c.open() {
+				s.errors++
+			}
+		}
+		return s, ctx.Err()
+	}
+}
+
+// hold opens the idle connections.
+func (h *house) hold(ctx context.Context, config *tls.Config) ([]*client, error) {
+	held := make([]*client, idlers)
+	next := make(chan int, idlers)
+	for i := range held {
+		next <- i
+	}
+	close(next)
+	failures := make(chan error, openers)
+	for range openers {
+		go func() {
+			for i := range next {
+				c, err := h.dial(ctx, config)
+				if err != nil {
+					failures <- err
+					return
+				}
+				held[i] = c
+				if _, err := c.get("/"); err != nil {
+					failures <- err
+					return
+				}
+			}
+			failures <- nil
+		}()
+	}
+	var failed error
+	for range openers {
+		failed = errors.Join(failed, <-failures)
+	}
+	open := held[:0]
+	for _, c := range held {
+		if c != nil {
+			open = append(open, c)
+		}
+	}
+	return open, failed
+}
