@@ -40,6 +40,8 @@ func arrows() map[string][]string {
 		"sockets/loop":      nil,
 		"e2e":               nil,
 		"e2e/demo":          {"e2e"}, // for its throw-away CA
+		"e2e/bench":         {"e2e", "e2e/bench/app"},
+		"e2e/bench/app":     {},
 	}
 }
 

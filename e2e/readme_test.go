@@ -27,8 +27,27 @@ func TestReadme(t *testing.T) {
 	if len(commands) < 2 || commands[0] != "make demo" || commands[1] != "make test" {
 		t.Fatalf("the README begins with %q", commands)
 	}
+	serve, rest := commands[2:4], commands[4:]
+	t.Run("serve", func(t *testing.T) { readServe(t, serve[0], serve[1]) })
 	for _, app := range []string{"gunicorn", "puma"} {
-		t.Run(app, func(t *testing.T) { readAlong(t, app, string(readme), commands[2:]) })
+		t.Run(app, func(t *testing.T) { readAlong(t, app, string(readme), rest) })
+	}
+}
+
+// readServe serves an app from its folder, as a plain user: the shortest way.
+func readServe(t *testing.T, serve, curl string) {
+	s := newSceneFor(t, plainUser())
+	s.must(os.CopyFS(s.dir, os.DirFS("apps")))
+	s.must(os.Rename(s.path("wsgi.py"), s.path("shop.py")))
+	s.must(os.Symlink(os.Getenv(binEnv), s.path("bin")))
+	serverOf(t, "gunicorn-sync").installed(t)
+	house := s.launch(s.as(exec.Command("/bin/sh", "-c", "exec "+serve)))
+	house.wait(t, "internal CA used")
+	if out, code := s.shell(curl); code != 0 || !strings.Contains(out, `"path": "/"`) {
+		t.Errorf("%s: exit code %d\n%s", curl, code, out)
+	}
+	if code := house.end(); code != 0 {
+		t.Errorf("exit code %d", code)
 	}
 }
 

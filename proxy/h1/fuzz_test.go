@@ -131,6 +131,7 @@ func FuzzResponse(f *testing.F) {
 		conn := &script{}
 		c := &ClientConn{engine: &Engine{Buffers: new(Buffers)}}
 		c.in.wire = wireOf(conn)
+		c.takeTurn()
 		c.reply = reply{minor: 1, keep: true, head: head}
 		c.received.Store(true)
 		if err := c.Reply(resp); err != nil {

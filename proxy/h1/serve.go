@@ -27,6 +27,7 @@ type Engine struct {
 	Ended func()
 
 	date     clock
+	turns    sync.Pool // of *turn
 	draining atomic.Bool
 
 	mu    sync.Mutex
@@ -53,10 +54,8 @@ func (e *Engine) Serve(conn net.Conn, peer message.Peer, secure bool) {
 }
 
 func (e *Engine) open(conn net.Conn, peer message.Peer, secure bool) *ClientConn {
-	c := &ClientConn{engine: e, secure: secure}
+	c := &ClientConn{engine: e, peer: peer, secure: secure}
 	c.in.conn, c.in.buffers = conn, e.Buffers
-	c.body = body{in: &c.in, limits: &e.Limits, trailer: &c.exchange.Request.Trailer}
-	c.exchange.Peer, c.exchange.Stream = peer, c
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.conns == nil {
@@ -70,6 +69,7 @@ func (e *Engine) open(conn net.Conn, peer message.Peer, secure bool) *ClientConn
 func (e *Engine) end(c *ClientConn) {
 	c.in.discard()
 	c.in.conn.Close()
+	c.giveTurn()
 	e.mu.Lock()
 	delete(e.conns, c)
 	e.mu.Unlock()
@@ -120,14 +120,13 @@ func (c *ClientConn) endIdling() {
 //	         \         \-----> closed    no keep-alive, tunnel over, aborted
 //	          \-> refused ---> closed
 type ClientConn struct {
-	engine   *Engine
-	resume   func() // serve, made once; nil for a connection that waits by itself
-	secure   bool
-	in       reader
-	body     body // of the request
-	exchange message.Exchange
-	lower    []byte // the Authority, where the client wrote capitals
-	served   int    // exchanges
+	engine *Engine
+	peer   message.Peer
+	resume func() // serve, made once; nil for a connection that waits by itself
+	secure bool
+	in     reader
+	served int // exchanges
+	*turn      // nil while idle in a loop
 
 	idleMu sync.Mutex // orders the deadline that Drain sets before those of a request
 	idle   bool       // waiting for a request; guarded by idleMu
@@ -138,8 +137,38 @@ type ClientConn struct {
 
 	mu     sync.Mutex // orders a 100 Continue, which a reader sends, before the answer
 	expect bool       // a 100 Continue is still owed; guarded by mu
+}
 
-	reply reply
+// A turn is what a connection has only while it has exchanges: ten thousand idle
+// ones share the few that are needed at a time.
+type turn struct {
+	exchange message.Exchange
+	body     body // of the request
+	reply    reply
+	lower    []byte // the Authority, where the client wrote capitals
+}
+
+// takeTurn readies c for exchanges.
+func (c *ClientConn) takeTurn() {
+	if c.turn != nil {
+		return
+	}
+	t, ok := c.engine.turns.Get().(*turn)
+	if !ok {
+		t = new(turn)
+	}
+	t.body = body{in: &c.in, limits: &c.engine.Limits, trailer: &t.exchange.Request.Trailer}
+	t.exchange.Peer, t.exchange.Stream = c.peer, c
+	c.turn = t
+}
+
+// giveTurn gives back what takeTurn took, if anything.
+func (c *ClientConn) giveTurn() {
+	if t := c.turn; t != nil {
+		t.exchange.Stream, t.body, t.reply = nil, body{}, reply{}
+		c.turn = nil
+		c.engine.turns.Put(t)
+	}
 }
 
 // serve serves requests until the connection ends, or is idle in its loop, which
@@ -206,6 +235,7 @@ func (c *ClientConn) awaitRequest() arrival {
 		switch err := c.tryFill(); {
 		case err == loop.ErrWouldBlock:
 			c.in.release()
+			c.giveTurn()
 			c.in.raw.Idle(c.resume)
 			return parked
 		case err != nil:
@@ -213,6 +243,7 @@ func (c *ClientConn) awaitRequest() arrival {
 		}
 		c.endIdling()
 	}
+	c.takeTurn()
 	c.exchange.Begun = time.Now()
 	return arrived
 }
