@@ -11,6 +11,10 @@
 // operator sees every mistake at once. What does not stand in the file is an
 // argument, [Surroundings].
 //
+// Serve makes the tree of its arguments instead of a file's (serve.go). How an app
+// server is told of its socket and whose an app's processes are is known here too
+// (command.go, appuser.go).
+//
 // What is not here: whether a socket can be reached, an address bound or a key
 // parsed. Those are facts of a moment, and belong to those who act on them.
 //
@@ -164,4 +168,14 @@
 //
 // 2026-11-25. An app that no site leads to is no part of the plan, only a
 // notice: the sandbox of a core lets it reach the sockets of the plan and no others.
+//
+// 2026-11-25. serve takes a socket relative to the current folder, which a file
+// does not: there it would depend on who starts it. With TLS it listens on :8443,
+// for https on :8080 is a riddle to a browser and to its user.
+//
+// 2026-11-25. Between uv and its program stands a shell that sets LISTEN_PID, for
+// uv waits for the program instead of becoming it.
+//
+// 2026-11-25. The folder of an app may be written by a group that is its owner's
+// alone, as the home folders of many distributions are.
 package conf

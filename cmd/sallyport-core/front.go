@@ -158,19 +158,21 @@ func peerOf(from unix.Sockaddr) message.Peer {
 // drained closes the doors and the idle connections, and returns a channel that is
 // closed when the last exchange is over.
 func (f *front) drained() <-chan struct{} {
+	over := make(chan struct{})
+	go f.drainAll(over)
+	return over
+}
+
+// drainAll ends with the last connection, or with the process. It is a goroutine from
+// its first step: another core, if it is not ours any more, can make the shared
+// listeners block.
+func (f *front) drainAll(over chan<- struct{}) {
 	for _, listener := range f.listening {
 		if err := listener.Close(); err != nil {
 			f.log.Warn().Err(err).Msg("listener not closed")
 		}
 	}
 	f.engine.Drain()
-	over := make(chan struct{})
-	go f.awaitLast(over)
-	return over
-}
-
-// awaitLast ends with the last connection, or with the process.
-func (f *front) awaitLast(over chan<- struct{}) {
 	f.connections.Wait()
 	close(over)
 }

@@ -8,11 +8,14 @@
 // It accepts connections on the listeners it was given, speaks HTTP to clients
 // and forwards their requests to the apps of its plan. When it can answer, it
 // writes one byte to ready. TERM lets it drain: idle connections are closed,
-// exchanges end; a second TERM, or drain.requests, ends it at once.
+// exchanges end, for at most drain.requests. More of them change nothing: a
+// supervisor that signals every process of a service is no second opinion. Its
+// warden kills it when it has to end at once.
 //
 // # Exit status
 //
-// 0 drained; 1 it could not start, and says why on stderr.
+// 0 drained; 1 it could not start, and says why on stderr; 4 the link to the keeper is
+// lost, which no other core will have either.
 //
 // # Security
 //
@@ -21,8 +24,8 @@
 // no path of a configuration, a certificate or a log; no capability, and no way to
 // gain one. What it can still do: answer for the sites while it runs, read what
 // clients and apps say to each other through it, and ask the keeper for
-// signatures of TLS handshakes. Files, programs and the network are closed to it by
-// the layers of package jail.
+// signatures of TLS handshakes. And, until the layers that close them are in
+// package jail: what any program of its uid can do with files, programs and sockets.
 package main
 
 import (
@@ -41,6 +44,7 @@ import (
 	"sallyport/conf"
 	"sallyport/proxy"
 	"sallyport/sockets"
+	"sallyport/tlsload"
 )
 
 func main() {
@@ -55,7 +59,10 @@ func main() {
 		log.Error().Err(err).Msg("core failed")
 	}
 	_ = lines.Close() // waits a second at most, and has nobody to tell
-	if err != nil {
+	switch {
+	case errors.Is(err, tlsload.ErrClosed):
+		os.Exit(4)
+	case err != nil:
 		os.Exit(1)
 	}
 }
@@ -75,7 +82,7 @@ func run(args []string, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE) // the main warden's business
 	if err := front.open(); err != nil {
@@ -85,7 +92,7 @@ func run(args []string, log zerolog.Logger) error {
 		return err
 	}
 	<-signals
-	drain(front, signals, plan.DrainRequests, log)
+	drain(front, plan.DrainRequests, log)
 	return nil
 }
 
@@ -124,16 +131,13 @@ func sayReady(gifts sockets.Gifts) error {
 	return unix.Close(fd)
 }
 
-// drain ends the service: when the last exchange is over, after limit, or at the
-// next signal.
-func drain(front *front, signals <-chan os.Signal, limit time.Duration, log zerolog.Logger) {
+// drain ends the service: when the last exchange is over, or after limit.
+func drain(front *front, limit time.Duration, log zerolog.Logger) {
 	log.Debug().Int64("connections", front.count.Load()).Msg("core draining")
 	select {
 	case <-front.drained():
-		return
 	case <-time.After(limit):
-		log.Warn().Dur("limit", limit).Msg("core ended with exchanges in flight")
-	case <-signals:
+		log.Warn().Dur("limit", limit).Int64("connections", front.count.Load()).Msg("core ended with exchanges in flight")
 	}
 }
 

@@ -72,7 +72,8 @@ func summarise(w work, p peer, samples []sample) figure {
 }
 
 // compare makes the figures of a work, in the order of the peers, and sets them
-// in relation to the best of the peers that are not sallyport.
+// in relation to the best of the peers that are not sallyport: of those that did
+// the same, where they may agree to less.
 func compare(w work, peers []peer, samples map[string][]sample) []figure {
 	var figures []figure
 	best := -1
@@ -81,9 +82,10 @@ func compare(w work, peers []peer, samples map[string][]sample) []figure {
 			continue
 		}
 		figures = append(figures, summarise(w, p, samples[p.name]))
-		last := len(figures) - 1
-		if f := figures[last]; p.name != ours && f.Aside == "" && (best < 0 || f.Median < figures[best].Median) {
-			best = last
+		f := figures[len(figures)-1]
+		measure := p.name != ours && f.Aside == "" && (w.note == "" || w.note == f.Note)
+		if measure && (best < 0 || f.Median < figures[best].Median) {
+			best = len(figures) - 1
 		}
 	}
 	if best < 0 || figures[best].Median <= 0 {

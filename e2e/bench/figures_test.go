@@ -66,6 +66,12 @@ func TestCompare(t *testing.T) {
 			t.Errorf("%+v, want %+v", f, want)
 		}
 	}
+	less := compare(work{note: "X25519MLKEM768"}, []peer{{name: "new"}, {name: "old"}}, map[string][]sample{
+		"new": {{value: 5, note: "X25519MLKEM768"}}, "old": {{value: 4, note: "X25519"}},
+	})
+	if !less[0].Best || less[1].Best {
+		t.Errorf("the best is one that agreed to less: %+v", less)
+	}
 	if alone := compare(work{}, []peer{{name: ours}}, map[string][]sample{ours: {{value: 5}}}); alone[0].Ratio != 0 {
 		t.Errorf("a ratio to nobody: %+v", alone)
 	}

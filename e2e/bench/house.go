@@ -39,8 +39,8 @@ func adopt() error {
 }
 
 // begin starts a process in a session of its own: Ctrl-C on a terminal is for
-// the benchmark, and what it leaves behind can be found. It ends with the
-// benchmark, even if that is killed.
+// the benchmark, and what it leaves behind can be found. If the benchmark is
+// killed it ends too, unless it has changed its user since, as h2o and haproxy do.
 func begin(cmd *exec.Cmd) (*child, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"html"
+	"math"
+	"slices"
 	"strings"
 )
 
@@ -10,12 +12,12 @@ import (
 // for each peer.
 const (
 	columns    = 3
-	panelWidth = 320
+	panelWidth = 330
 	panelHead  = 34
 	panelGap   = 22
 	barHeight  = 17
-	nameWidth  = 98
-	barWidth   = 128
+	nameWidth  = 112
+	barWidth   = 118
 	margin     = 16
 )
 
@@ -56,8 +58,11 @@ func (r results) picture() string {
 	fmt.Fprintf(&out, `<text class="unit" x="%d" y="%d">Less is better. Processor time of all processes, one worker each; median of %d rounds, × the best other.</text>`+"\n",
 		margin, margin+8, m.Rounds)
 	out.WriteString(body.String())
-	fmt.Fprintf(&out, `<text class="unit" x="%d" y="%d">%s</text>`+"\n</svg>\n", margin, y,
-		html.EscapeString(fmt.Sprintf("%s, commit %s, %s, %d cores, Linux %s", m.Date[:len("2006-01-02")], m.Commit, m.CPU, m.Cores, m.Kernel)))
+	foot := fmt.Sprintf("%s, commit %s, %s, %d cores, Linux %s", m.Date[:len("2006-01-02")], m.Commit, m.CPU, m.Cores, m.Kernel)
+	if slices.ContainsFunc(r.Figures, figure.reconnects) {
+		foot += ". *: opens a connection to the app for each request"
+	}
+	fmt.Fprintf(&out, `<text class="unit" x="%d" y="%d">%s</text>`+"\n</svg>\n", margin, y, html.EscapeString(foot))
 	return out.String()
 }
 
@@ -65,9 +70,12 @@ func (r results) picture() string {
 func panel(out *strings.Builder, x, y int, group []figure) {
 	fmt.Fprintf(out, `<text class="title" x="%d" y="%d">%s</text>`+"\n", x, y+10, html.EscapeString(group[0].Title))
 	fmt.Fprintf(out, `<text class="unit" x="%d" y="%d">%s</text>`+"\n", x, y+24, html.EscapeString(group[0].Unit))
-	least, most := group[0].Median, group[0].Median
+	least, most := math.Inf(1), 0.0
 	for _, f := range group {
-		least, most = min(least, f.Median), max(most, f.Median)
+		most = max(most, f.Median)
+		if f.Aside == "" {
+			least = min(least, f.Median)
+		}
 	}
 	most = max(min(most, barMost*least), 1e-9) // of nothing, nothing is drawn
 	for i, f := range group {

@@ -151,7 +151,7 @@ X-Forwarded-For, X-Forwarded-Proto and X-Request-Id (h2o: not the last).
 		for _, f := range group {
 			said = append(said, f.Peer+" "+f.Note)
 		}
-		notes[group[0].Work] = "Agreed in " + group[0].Title + ": " + strings.Join(said, ", ") + "."
+		notes[group[0].Work] = "Agreed in " + group[0].Title + ": " + strings.Join(said, ", ") + "; the best is one that did as was asked."
 	}
 	for _, key := range slices.Sorted(maps.Keys(notes)) {
 		fmt.Fprintln(&out, notes[key])

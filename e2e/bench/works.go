@@ -17,26 +17,27 @@ type work struct {
 	keep        bool   // the app keeps its connections
 	log         bool   // with an access log
 	once        bool   // one round tells all
+	note        string // what the best must have agreed to; "" for anything
 	measure     func(context.Context, *bench, *house) (sample, error)
 }
 
 func works() []work {
 	const request, handshake, body, memory = "µs/request", "µs/handshake", "s/GiB", "KiB/connection"
 	return []work{
-		{"keepalive", "keepalive", request, true, false, false, wrkPlain},
-		{"keepalive-log", "keepalive, access log", request, true, true, false, wrkPlain},
-		{"closes", "app closes", request, false, false, false, wrkPlain},
-		{"closes-log", "app closes, access log", request, false, true, false, wrkPlain},
-		{"tls", "keepalive, TLS 1.3", request, true, false, false, wrkTLS},
-		{"full", "full handshake, X25519", handshake, true, false, false, full(tls.X25519)},
-		{"full-mlkem", "full handshake, X25519MLKEM768", handshake, true, false, false, full(tls.X25519MLKEM768, tls.X25519)},
-		{"resumed", "resumed handshake, X25519", handshake, true, false, false, resumed},
-		{"down", "100 MiB down", body, true, false, false, bodies(false, down)},
-		{"down-tls", "100 MiB down, TLS 1.3", body, true, false, false, bodies(true, down)},
-		{"up", "100 MiB up", body, true, false, false, bodies(false, up)},
-		{"up-tls", "100 MiB up, TLS 1.3", body, true, false, false, bodies(true, up)},
-		{"idle", "idle connection", memory, true, false, true, idle(false)},
-		{"idle-tls", "idle connection, TLS 1.3", memory, true, false, true, idle(true)},
+		{"keepalive", "keepalive", request, true, false, false, "", wrkPlain},
+		{"keepalive-log", "keepalive, access log", request, true, true, false, "", wrkPlain},
+		{"closes", "app closes", request, false, false, false, "", wrkPlain},
+		{"closes-log", "app closes, access log", request, false, true, false, "", wrkPlain},
+		{"tls", "keepalive, TLS 1.3", request, true, false, false, "", wrkTLS},
+		{"full", "full handshake, X25519", handshake, true, false, false, "X25519", full(tls.X25519)},
+		{"full-mlkem", "full handshake, X25519MLKEM768", handshake, true, false, false, "X25519MLKEM768", full(tls.X25519MLKEM768, tls.X25519)},
+		{"resumed", "resumed handshake, X25519", handshake, true, false, false, "", resumed},
+		{"down", "100 MiB down", body, true, false, false, "", bodies(false, down)},
+		{"down-tls", "100 MiB down, TLS 1.3", body, true, false, false, "", bodies(true, down)},
+		{"up", "100 MiB up", body, true, false, false, "", bodies(false, up)},
+		{"up-tls", "100 MiB up, TLS 1.3", body, true, false, false, "", bodies(true, up)},
+		{"idle", "idle connection", memory, true, false, true, "", idle(false)},
+		{"idle-tls", "idle connection, TLS 1.3", memory, true, false, true, "", idle(true)},
 	}
 }
 

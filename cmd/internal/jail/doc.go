@@ -6,6 +6,9 @@
 // is Seal, which closes what only the process itself can close and refuses to
 // run if the door was left open.
 //
+// An app is not ours: it goes through the door like all, and finds behind it the
+// limits, the environment and the stdout of whoever started sallyport.
+//
 // What a role gives away is a table, profiles; each row is a list of layers and
 // each layer is a function. Landlock, seccomp and the empty root are further
 // layers of the same table.
@@ -17,6 +20,9 @@
 //     "all threads other than the calling thread are destroyed").
 //   - The parent-death signal belongs to a thread too, and is zero on a new one;
 //     a change of identity clears it. So a layer sets it, after the identity.
+//   - Go's runtime raises the soft limit of files of each process to the hard one;
+//     only syscall.Exec and ForkExec put it back. Hence an app, and its warden,
+//     are executed by them, and the others by execveat.
 //   - PR_SET_DUMPABLE is reset by execve, hence part of Seal.
 //   - The descriptor table is shared by all threads; the runtime's epoll
 //     descriptor may be any small number. Become takes its own copy

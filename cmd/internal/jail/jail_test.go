@@ -87,8 +87,11 @@ func become(role, uid, names, next string) error {
 	if _, err := unix.Dup(2); err != nil { // open, nobody's gift, and not close-on-exec
 		return err
 	}
-	argv := []string{"jail.test", next, gifts.Names()}
-	return Become(Role(role), conf.ID{UID: id, GID: id}, Program{FD: program, Argv: argv}, gifts)
+	p := Program{FD: program, Argv: []string{"jail.test", next, gifts.Names()}}
+	if Role(role) == App {
+		p.Path, p.Env, p.Stdout = "/proc/self/exe", os.Environ(), 2
+	}
+	return Become(Role(role), conf.ID{UID: id, GID: id, Groups: []int{id, 33}}, p, gifts)
 }
 
 // reportTo writes a report to the gift of that name.
@@ -260,10 +263,35 @@ func TestBecomeAsRoot(t *testing.T) {
 				Credential: &syscall.Credential{Uid: 0, Gid: 0, Groups: []uint32{0, 27}},
 			})
 			check(t, r, pid, 60610)
-			if r.Status["CapBnd"] != zeros || r.Status["Groups"] != "" {
+			if r.Status["CapBnd"] != zeros || r.Status["Groups"] != "33 60610" {
 				t.Errorf("bounding set %s, groups %q", r.Status["CapBnd"], r.Status["Groups"])
 			}
 		})
+	}
+}
+
+// TestBecomeApp shows that an app loses privilege and keeps what else it was given.
+func TestBecomeApp(t *testing.T) {
+	needRoot(t)
+	own, err := lines("/proc/self/limits", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _ := through(t, App, 60610, "/proc/self/exe", nil)
+	for _, name := range []string{"Max locked memory", "Max core file size", "Max open files"} {
+		if r.Limits[name] != own[name] {
+			t.Errorf("%s: %q, and the starter has %q", name, r.Limits[name], own[name])
+		}
+	}
+	for name, want := range map[string]string{
+		"Uid": "60610 60610 60610 60610", "Groups": "33 60610", "NoNewPrivs": "1", "CapPrm": zeros, "CapBnd": zeros, "Umask": "0077",
+	} {
+		if r.Status[name] != want {
+			t.Errorf("%s: %q, want %q", name, r.Status[name], want)
+		}
+	}
+	if r.Dumps == 0 || !slices.Contains(r.Env, "SECRET=1") || r.Files["1"] == "/dev/null" || r.Files["1"] != r.Files["2"] {
+		t.Errorf("dumpable %d, stdout %s, environment %v", r.Dumps, r.Files["1"], r.Env)
 	}
 }
 
