@@ -143,29 +143,29 @@ func letEnter(folder, uid int) error {
 // findAppProgram finds the program of an app as its user would: what he may not
 // execute is not there, and neither is a folder of PATH that he may not enter.
 func findAppProgram(name, path string, who conf.ID) (found string, err error) {
-	if asErr := jail.As(who, func() { found, err = lookUp(name, path) }); asErr != nil {
+	here, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	if asErr := jail.As(who, func() { found, err = lookUp(name, path, here) }); asErr != nil {
 		return "", fmt.Errorf("become uid %d: %w", who.UID, asErr)
 	}
 	return found, err
 }
 
 // lookUp is the search of execvp(3), with the rights of the calling thread. An
-// empty or relative folder of PATH does not count: what is in the current folder
-// is written with a slash.
-func lookUp(name, path string) (string, error) {
-	folder, err := os.Getwd()
-	if err == nil {
-		err = unix.Faccessat(unix.AT_FDCWD, folder, unix.X_OK, unix.AT_EACCESS)
-	}
-	if err != nil {
+// empty or relative folder of PATH does not count: what is in the current folder,
+// here, is written with a slash.
+func lookUp(name, path, here string) (string, error) {
+	if err := unix.Faccessat(unix.AT_FDCWD, here, unix.X_OK, unix.AT_EACCESS); err != nil {
 		return "", &fileError{
-			folder, fmt.Errorf("uid %d may not enter it, and the app runs there: %w", unix.Geteuid(), err),
+			here, fmt.Errorf("uid %d may not enter it, and the app runs there: %w", unix.Geteuid(), err),
 			"start sallyport in the app's folder",
 		}
 	}
 	if strings.Contains(name, "/") {
 		if !filepath.IsAbs(name) {
-			name = filepath.Join(folder, name)
+			name = filepath.Join(here, name)
 		}
 		return name, executable(name)
 	}

@@ -83,6 +83,10 @@ func (b *boot) openControl() {
 	}
 	if err != nil {
 		b.log.Warn("control socket not made", "path", path, "error", err, "hint", "sallyport stop will not work, signals will")
+		return
+	}
+	if b.plan.File == "" { // where -c finds it otherwise
+		b.log.Info("control socket made", "path", path)
 	}
 }
 

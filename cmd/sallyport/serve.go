@@ -43,9 +43,6 @@ func serveCommand(args []string) int {
 	if len(mistakes) > 0 {
 		return complain(mistakes)
 	}
-	if plan.Control != "" {
-		newLog().Info("control socket named", "path", plan.Control)
-	}
 	return begin(plan, readyFD)
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -83,6 +84,14 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 	// Orphans of wards come to us, not to whoever started the service.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("warden: subreaper: %w", err)
+	}
+	// Who comes from selfPath is called exe by the kernel.
+	name, err := unix.BytePtrFromString("sallyport")
+	if err == nil {
+		err = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("warden: name: %w", err)
 	}
 	if len(args) != 2 {
 		return nil, errors.New("warden: is started by sallyport run, not by hand")

@@ -313,8 +313,8 @@ func TestListen(t *testing.T) {
 		}
 		c.Idle(func() {
 			hear(t, c, "hello")
-			say(t, c, "world")
 			served.Add(1)
+			say(t, c, "world")
 			c.Close()
 		})
 	}, func(err error) { t.Error(err) })
