@@ -41,12 +41,12 @@ func readServe(t *testing.T, serve, curl string) {
 	s.must(os.Rename(s.path("wsgi.py"), s.path("shop.py")))
 	s.must(os.Symlink(os.Getenv(binEnv), s.path("bin")))
 	serverOf(t, "gunicorn-sync").installed(t)
-	house := s.launch(s.as(exec.Command("/bin/sh", "-c", "exec "+serve)))
+	house := s.launch(exec.Command("/bin/sh", "-c", "exec "+serve))
 	house.wait(t, "internal CA used")
 	if out, code := s.shell(curl); code != 0 || !strings.Contains(out, `"path": "/"`) {
 		t.Errorf("%s: exit code %d\n%s", curl, code, out)
 	}
-	if code := house.end(); code != 0 {
+	if code := house.stop(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }

@@ -129,7 +129,7 @@ func TestControlNotMade(t *testing.T) {
 func TestControlMade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sallyport", "control.sock")
 	for range 2 {
-		b := &boot{plan: &conf.Plan{Control: path}}
+		b := &boot{plan: &conf.Plan{Control: path}, log: slog.New(slog.DiscardHandler)}
 		b.openControl()
 		if b.control < 0 {
 			t.Fatal("not made")
