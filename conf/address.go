@@ -57,12 +57,25 @@ func listenPort(address string) (port int, ok bool) {
 	return int(n), err == nil && !strings.HasPrefix(address, "fd:") && !strings.HasPrefix(address, "unix:")
 }
 
+// tcpHint is for who writes where his app listens on TCP.
+const tcpHint = `apps are reached over unix sockets: write "unix:/run/shop/web.sock" and let the app listen there: ` +
+	"gunicorn --bind unix:/run/shop/web.sock, puma -b unix:///run/shop/web.sock"
+
+// looksLikeTCP reports whether a text is a URL, host:port, or a port.
+func looksLikeTCP(written string) bool {
+	port := written[strings.LastIndexByte(written, ':')+1:]
+	_, err := strconv.ParseUint(port, 10, 16)
+	return err == nil || strings.Contains(written, "://")
+}
+
 // parseSocket reads "unix:/path" and returns the path.
 func parseSocket(written string) (string, fault) {
 	socket, isUnix := strings.CutPrefix(written, "unix:")
 	switch {
 	case !isUnix && strings.HasPrefix(written, "/"):
 		return "", fault{"lacks its unix:", "write unix:" + written}
+	case !isUnix && looksLikeTCP(written):
+		return "", fault{"is not a unix socket: " + strconv.Quote(written), tcpHint}
 	case !isUnix:
 		return "", fault{"is not a unix socket: " + strconv.Quote(written), "apps answer on unix sockets only: write unix:/run/shop/web.sock"}
 	case strings.HasPrefix(socket, "@"):

@@ -62,8 +62,10 @@ func TestParseSocket(t *testing.T) {
 		{"unix:@name", "hint: write unix:/run/shop/web.sock"},
 		{"unix:/run/", "hint: write unix:/run/web.sock"},
 		{"/run/web.sock", "hint: write unix:/run/web.sock"},
-		{"127.0.0.1:3000", shop},
-		{"http://app", shop},
+		{"web.sock", shop},
+		{"127.0.0.1:3000", "hint: " + tcpHint},
+		{"8000", "hint: " + tcpHint},
+		{"http://app", "hint: " + tcpHint},
 	})
 }
 

@@ -156,7 +156,11 @@ func (k key) check(v *value) fault {
 // checkText looks at a text or at one of a few.
 func (k key) checkText(v *value) fault {
 	if v.shape != isText {
-		return fault{"takes a text, not " + v.a(), v.inQuotes()}
+		hint := v.inQuotes()
+		if v.shape == isNumber && (k.name == "listen.http" || k.name == "listen.https") {
+			hint = `write ":` + v.text + `"`
+		}
+		return fault{"takes a text, not " + v.a(), hint}
 	}
 	if k.kind == takesChoice {
 		if slices.Contains(k.choices, v.text) {

@@ -2,11 +2,13 @@ package conf
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 )
 
 // fileBytesMax bounds the file. It is far more than a configuration has: what is
@@ -23,7 +25,7 @@ func Load(path string, at Surroundings) (*Plan, []Mistake) {
 		return nil, []Mistake{{Place{File: path}, f.what, f.hint}}
 	}
 	plan, mistakes := parse(path, text, at)
-	mistakes = append(mistakes, checkRights(path, absolute)...)
+	mistakes = append(mistakes, checkRights(path, absolute, at.UID == 0)...)
 	if plan != nil {
 		mistakes = append(mistakes, plan.checkCertificates()...)
 	}
@@ -106,8 +108,9 @@ func cause(err error) string {
 
 // checkRights refuses a file that others may write, or replace because they may
 // write its folder: whoever writes it tells root what to open. A sticky folder
-// passes, in it one replaces only one's own. Both ends of a link count.
-func checkRights(name, absolute string) []Mistake {
+// passes, in it one replaces only one's own. Both ends of a link count. For root,
+// everybody but root is others: an owner, and a group that is not root's.
+func checkRights(name, absolute string, asRoot bool) []Mistake {
 	var mistakes []Mistake
 	wrong := func(what, hint string) {
 		mistakes = append(mistakes, Mistake{Place{File: name}, what, hint})
@@ -116,20 +119,39 @@ func checkRights(name, absolute string) []Mistake {
 	if real, err := filepath.EvalSymlinks(absolute); err == nil && filepath.Dir(real) != folders[0] {
 		folders = append(folders, filepath.Dir(real))
 	}
-	if info, err := os.Stat(absolute); err == nil && info.Mode().IsRegular() && othersMayWrite(info) {
-		wrong("may be written by others", "chmod o-w "+absolute)
+	if info, err := os.Stat(absolute); err == nil && info.Mode().IsRegular() {
+		if whom, fix := others(info, asRoot); whom != "" {
+			wrong("may be written by "+whom, fix+absolute)
+		}
 	}
 	for _, folder := range folders {
 		info, err := os.Stat(folder)
-		if err == nil && othersMayWrite(info) && info.Mode()&fs.ModeSticky == 0 {
-			wrong("is in a folder that others may write", "chmod o-w "+folder)
+		if err != nil {
+			continue // reading the file has failed too
+		}
+		if whom, fix := others(info, asRoot); whom != "" {
+			wrong("is in a folder that "+whom+" may write", fix+folder)
 		}
 	}
 	return mistakes
 }
 
-// othersMayWrite reports whether anybody may write a file.
-func othersMayWrite(info fs.FileInfo) bool { return info.Mode()&0o002 != 0 }
+// others names who may write a file and should not, and the command that ends
+// that; "" when there is nobody.
+func others(info fs.FileInfo, asRoot bool) (whom, fix string) {
+	stat, _ := info.Sys().(*syscall.Stat_t) // it is one on Linux
+	switch {
+	case asRoot && stat.Uid != 0:
+		return fmt.Sprintf("uid %d", stat.Uid), "chown root "
+	case info.IsDir() && info.Mode()&fs.ModeSticky != 0:
+		return "", ""
+	case info.Mode()&0o002 != 0:
+		return "others", "chmod o-w "
+	case asRoot && info.Mode()&0o020 != 0 && stat.Gid != 0:
+		return fmt.Sprintf("group %d", stat.Gid), "chmod g-w "
+	}
+	return "", ""
+}
 
 // checkCertificates looks whether the files of the keeper are there. Whether
 // they are a certificate and its key is the keeper's to say: nobody else reads them.

@@ -84,6 +84,59 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestLoadAsRoot shows whose the file of a start by root, and its folder, may be.
+func TestLoadAsRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED, NOT TESTED: files of others take root")
+	}
+	const sticky = os.ModeSticky
+	for _, c := range []struct {
+		name      string
+		uid, gid  int
+		mode      os.FileMode
+		whom, fix string // whom is "" where all is fine
+	}{
+		{"root's", 0, 65534, 0o640, "", ""},
+		{"of another", 65534, 0, 0o600, "uid 65534", "chown root"},
+		{"for a group", 0, 65534, 0o660, "group 65534", "chmod g-w"},
+		{"for root's group", 0, 0, 0o660, "", ""},
+		{"for others", 0, 0, 0o602, "others", "chmod o-w"},
+		{"sticky", 0, 65534, 0o777 | sticky, "", ""},
+		{"sticky, of another", 65534, 0, 0o777 | sticky, "uid 65534", "chown root"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			folder := t.TempDir()
+			file := folder + "/sallyport.toml"
+			write(t, file, "[[site]]\nhost = \"a.example\"\napp = \"unix:/run/shop/web.sock\"\ntls = \"off\"\n")
+			give := func(path string, uid, gid int, mode os.FileMode) string {
+				if err := os.Chown(path, uid, gid); err != nil {
+					t.Fatal(err)
+				}
+				chmod(t, path, mode)
+				_, mistakes := Load(file, root())
+				return mistakeText(mistakes)
+			}
+			want := ""
+			if c.whom != "" {
+				want = file + ": is in a folder that " + c.whom + " may write\nhint: " + c.fix + " " + folder + "\n"
+			}
+			if got := give(folder, c.uid, c.gid, c.mode); got != want {
+				t.Errorf("folder: got %s, want %s", got, want)
+			}
+			give(folder, 0, 0, 0o755)
+			if c.mode&sticky != 0 {
+				return // which means nothing for a file
+			}
+			if c.whom != "" {
+				want = file + ": may be written by " + c.whom + "\nhint: " + c.fix + " " + file + "\n"
+			}
+			if got := give(file, c.uid, c.gid, c.mode); got != want {
+				t.Errorf("file: got %s, want %s", got, want)
+			}
+		})
+	}
+}
+
 // remove removes a file.
 func remove(t *testing.T, path string) {
 	t.Helper()

@@ -49,7 +49,7 @@ func TestServe(t *testing.T) {
 		{
 			"TCP",
 			Options{Socket: "localhost:3000"},
-			"the app: is not a unix socket: \"localhost:3000\"\nhint: apps answer on unix sockets only: write unix:/run/shop/web.sock\n",
+			"the app: is not a unix socket: \"localhost:3000\"\nhint: " + tcpHint + "\n",
 		},
 		{"abstract", Options{Socket: "unix:@app"}, "the app: is an abstract socket, which any user may take\nhint: write unix:/run/shop/web.sock\n"},
 		{

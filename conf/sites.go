@@ -148,7 +148,9 @@ func unknownApp(name string, declared *value) fault {
 	if !isBareKey(name) {
 		f.hint = `write app = "unix:/run/shop/web.sock", or the name of an [app.NAME]`
 	}
-	if declared != nil {
+	if looksLikeTCP(name) {
+		f.hint = tcpHint
+	} else if declared != nil {
 		if guess := near(name, declared.names); guess != "" {
 			f.hint = "did you mean " + guess + "?"
 		}

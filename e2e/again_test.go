@@ -75,17 +75,22 @@ func TestKillWarden(t *testing.T) {
 	}
 }
 
-// TestTerminateChild sends TERM to a core and to a keeper, as an operator might
-// who does not know better: another one takes its place.
+// TestTerminateChild sends TERM to a core and to a keeper, as an operator might who
+// does not know better, or a supervisor that signals everybody: another core takes the
+// place of the one that drained, and the keeper, which drains nothing, stays.
 func TestTerminateChild(t *testing.T) {
 	s := newScene(t)
 	s.shop("gunicorn-gthread")
-	for _, name := range []string{"sallyport-core", "sallyport-keeper"} {
-		old := named(t, name)
-		if err := syscall.Kill(old.pid, syscall.SIGTERM); err != nil {
+	keeper := named(t, "sallyport-keeper")
+	core := named(t, "sallyport-core")
+	for _, pid := range []int{keeper.pid, core.pid} {
+		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		await(t, fmt.Sprintf("a successor of %v", old), func() bool { return named(t, name).pid != old.pid })
-		s.answered("https://shop.test/")
+	}
+	await(t, fmt.Sprintf("a successor of %v", core), func() bool { return named(t, "sallyport-core").pid != core.pid })
+	s.answered("https://shop.test/")
+	if now := named(t, "sallyport-keeper"); now.pid != keeper.pid {
+		t.Errorf("the keeper was %v and is %v", keeper, now)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -123,9 +124,13 @@ func bindStream(where address) (int, error) {
 }
 
 // Heal lets a listener listen again that no longer does, and reports whether
-// that was necessary: a holder of the descriptor can disconnect it for all by
-// connect(AF_UNSPEC) or shutdown(SHUT_RD). No privilege is needed; the port is
-// still bound.
+// that was necessary: a holder of a TCP listener can disconnect it for all by
+// connect(AF_UNSPEC) or shutdown(SHUT_RD), and connect it to somewhere else. No
+// privilege is needed; the port is still bound.
+//
+// A unix listener whose receiving side was shut down still says that it listens
+// (SO_ACCEPTCONN is 1), and never accepts again. Nothing heals that; not to let it
+// happen is the jail's part, whose filter has no shutdown of listeners.
 func Heal(fd int) (healed bool, err error) {
 	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err != nil {
@@ -134,8 +139,25 @@ func Heal(fd int) (healed bool, err error) {
 	if listening != 0 {
 		return false, nil
 	}
-	if err := unix.Listen(fd, backlog); err != nil {
+	err = unix.Listen(fd, backlog)
+	if errors.Is(err, unix.EINVAL) { // it is connected, or about to be
+		if err = dissolve(fd); err == nil {
+			err = unix.Listen(fd, backlog)
+		}
+	}
+	if err != nil {
 		return false, fmt.Errorf("sockets: heal: listen: %w", err)
 	}
 	return true, nil
+}
+
+// dissolve ends what connect(2) began: sockets "may dissolve the association by
+// connecting to an address with the sa_family member of sockaddr set to AF_UNSPEC".
+func dissolve(fd int) error {
+	nowhere := unix.RawSockaddrInet4{Family: unix.AF_UNSPEC}
+	_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&nowhere)), unsafe.Sizeof(nowhere))
+	if errno != 0 {
+		return fmt.Errorf("dissolve: %w", errno)
+	}
+	return nil
 }

@@ -198,6 +198,39 @@ func TestBindError(t *testing.T) {
 	}
 }
 
+// TestHealConnected shows that a listener which was connected to somewhere listens
+// again, where it did.
+func TestHealConnected(t *testing.T) {
+	target, err := Bind("127.0.0.1:0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(target.FD)
+	stray, err := Bind("127.0.0.1:0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(stray.FD)
+	where, err := unix.Getsockname(target.FD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dissolve(stray.FD); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(stray.FD, where); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		t.Fatal(err)
+	}
+	if healed, err := Heal(stray.FD); !healed || err != nil {
+		t.Fatalf("%v, %v", healed, err)
+	}
+	guest, err := net.Dial("tcp", stray.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guest.Close()
+}
+
 // TestBindErrorForbidden shows what a plain user reads who wants port 80.
 func TestBindErrorForbidden(t *testing.T) {
 	where := address{tcp: netip.MustParseAddrPort("[::]:80"), dual: true}

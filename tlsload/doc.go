@@ -17,7 +17,8 @@
 //
 // A packet that was lost with a keeper is sent again, with the same id, after
 // 400 ms; the warden has long started another keeper by then, on the same link.
-// After 10 s the handshake fails. Every core draws an epoch, and every request
+// After 10 s the handshake fails. A link that was lost or shut is another matter:
+// everything is ErrClosed, at once, and Lost says so. Every core draws an epoch, and every request
 // has an id of its own: a reply with another epoch or id is dropped.
 //
 // # Certificates that change
@@ -29,10 +30,12 @@
 // # Tickets
 //
 // The keeper makes the ticket keys, so that every core opens the tickets of
-// every other. Its list has the key in force, the one before and the one to come;
-// a core asks again each hour and therefore knows a key hours before tickets are
-// sealed with it. A new keeper draws new keys: until each core has asked again,
-// a client that comes back to another core makes a full handshake.
+// every other. Its list has the key in force, the one before and the one to come,
+// and is sent again when it changes, so that a core knows a key hours before tickets
+// are sealed with it. When a core has died the keeper draws all of them anew, because
+// somebody may have read them there; what is left to him, until when, is in package
+// keeper. A new keeper draws new keys, too: until each core has asked again, which
+// it does each hour, a client that comes back to another core makes a full handshake.
 //
 // # Cost
 //

@@ -17,7 +17,9 @@ import (
 	"sallyport/tlsload/keywire"
 )
 
-// ErrClosed means that the Keyring was closed, or its link to the keeper is gone.
+// ErrClosed means that the Keyring was closed, or its link to the keeper is lost:
+// the other end is gone, or somebody has shut the link, for everybody who holds it.
+// Nothing brings it back but a start of the whole service.
 var ErrClosed = errors.New("tlsload: link to the keeper closed")
 
 // slotsMax bounds the signatures that are asked for at the same time. All their
@@ -54,8 +56,8 @@ type Keyring struct {
 }
 
 // Open takes over the descriptor of a link, greets the keeper and waits until
-// all certificates are there, for 10 s at most. log is told what goes wrong
-// later on, and must not block.
+// all certificates are there, for 10 s at most. On a link that is lost it returns
+// ErrClosed, at once. log is told what goes wrong later on, and must not block.
 func Open(link, certificates int, log func(msg string, err error)) (*Keyring, error) {
 	return open(link, certificates, log, limits{
 		resend: 400 * time.Millisecond,
@@ -67,6 +69,9 @@ func Open(link, certificates int, log func(msg string, err error)) (*Keyring, er
 func open(link, certificates int, log func(msg string, err error), limits limits) (*Keyring, error) {
 	if err := unix.SetNonblock(link, true); err != nil {
 		return nil, fmt.Errorf("tlsload: link to the keeper: %w", err)
+	}
+	if err := keywire.Harden(link); err != nil {
+		return nil, err
 	}
 	k := &Keyring{
 		link:         os.NewFile(uintptr(link), "keeper"),
@@ -109,6 +114,10 @@ func (k *Keyring) await() error {
 	return errors.Join(err, k.Close())
 }
 
+// Lost is closed when the link is lost, or the Keyring was closed. Every signature
+// is ErrClosed from then on: a core has no reason to go on.
+func (k *Keyring) Lost() <-chan struct{} { return k.gone }
+
 // Close ends the reader and every signature under way. The link stays usable
 // for whoever else holds it.
 func (k *Keyring) Close() error {
@@ -121,8 +130,15 @@ func (k *Keyring) Close() error {
 }
 
 // send writes one packet to the keeper, or none: a full link is a keeper that
-// stalls, and whoever sends asks again later.
+// stalls, and whoever sends asks again later. No later packet gets through where
+// the error is ErrClosed.
 func (k *Keyring) send(packet []byte) (err error) {
 	inLink := k.raw.Control(func(fd uintptr) { err = keywire.Send(int(fd), packet) })
-	return errors.Join(inLink, err)
+	switch {
+	case inLink != nil: // Close was called
+		return ErrClosed
+	case errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET):
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return err
 }

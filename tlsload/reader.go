@@ -21,35 +21,45 @@ import (
 func (k *Keyring) readLoop() {
 	defer close(k.gone)
 	packet := make([]byte, keywire.ReplyBytesMax)
-	k.greet()
-	for {
-		n, err := k.receive(packet)
-		switch {
-		case k.closing.Load():
-			return
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			k.greet()
-		case errors.Is(err, keywire.ErrOversize):
-			k.log("keeper packet dropped", err)
-		case err != nil:
-			k.log("keeper link lost", err)
-			return
-		default:
-			if err := k.take(packet[:n]); err != nil {
-				k.log("keeper packet dropped", err)
-			}
-		}
+	err := k.greet()
+	for err == nil {
+		err = k.next(packet)
+	}
+	if !k.closing.Load() {
+		k.log("keeper link lost", err)
 	}
 }
 
-// greet says Hello and sets the time of the next one: soon, while anything is missing.
-func (k *Keyring) greet() {
+// next takes one packet, or greets the keeper. Its error is the end of the link.
+func (k *Keyring) next(packet []byte) error {
+	n, err := k.receive(packet)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return k.greet()
+	case err == nil:
+		err = k.take(packet[:n])
+	case !errors.Is(err, keywire.ErrOversize):
+		return err
+	}
+	if err != nil {
+		k.log("keeper packet dropped", err)
+	}
+	return nil
+}
+
+// greet says Hello and sets the time of the next one: soon, while anything is
+// missing. Its error is ErrClosed.
+func (k *Keyring) greet() error {
 	next := k.limits.renew
 	err := k.send(keywire.Hello{Epoch: k.epoch}.Append(nil))
+	if errors.Is(err, ErrClosed) {
+		return err
+	}
 	if err != nil || !k.isComplete() {
 		next = k.limits.resend
 	}
 	k.greetIn(next)
+	return nil
 }
 
 func (k *Keyring) greetIn(d time.Duration) {

@@ -162,8 +162,10 @@ func (k *Keyring) acquire() (*slot, error) {
 func (k *Keyring) ask(s *slot, deadline time.Time) error {
 	defer s.timer.Stop()
 	for pause := k.limits.resend; ; pause *= 2 {
-		// A full link is like a lost packet. Any other trouble ends readLoop too.
-		_ = k.send(s.packet)
+		if err := k.send(s.packet); errors.Is(err, ErrClosed) {
+			k.greetIn(0) // so that readLoop meets it, too, and ends
+			return ErrClosed
+		} // any other trouble is like a lost packet
 		left := time.Until(deadline)
 		if left <= 0 {
 			return ErrStalled

@@ -26,7 +26,8 @@ import (
 type front struct {
 	loop      *loop.Loop
 	engine    *h1.Engine
-	tls       *tls.Config // nil without certificates
+	keyring   *tlsload.Keyring // nil without certificates
+	tls       *tls.Config      // likewise
 	handshake time.Duration
 	log       zerolog.Logger
 	doors     []door
@@ -64,13 +65,13 @@ func newFront(plan *conf.Core, gifts sockets.Gifts, log zerolog.Logger) (*front,
 		if err != nil {
 			return nil, err
 		}
-		keyring, err := tlsload.Open(link, plan.Certificates, func(message string, err error) {
+		f.keyring, err = tlsload.Open(link, plan.Certificates, func(message string, err error) {
 			log.Warn().Err(err).Msg(message)
 		})
 		if err != nil {
 			return nil, err
 		}
-		f.tls = keyring.Config(*plan)
+		f.tls = f.keyring.Config(*plan)
 	}
 	for _, l := range plan.Listeners {
 		fd, err := gifts.FD(l.Gift)
@@ -153,6 +154,14 @@ func peerOf(from unix.Sockaddr) message.Peer {
 		return message.Peer{Addr: netip.AddrPortFrom(netip.AddrFrom16(from.Addr).Unmap(), uint16(from.Port))}
 	}
 	return message.Peer{}
+}
+
+// lost is closed when the link to the keeper is: no handshake can be signed any more.
+func (f *front) lost() <-chan struct{} {
+	if f.keyring == nil {
+		return nil
+	}
+	return f.keyring.Lost()
 }
 
 // drained closes the doors and the idle connections, and returns a channel that is

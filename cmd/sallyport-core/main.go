@@ -91,9 +91,14 @@ func run(args []string, log zerolog.Logger) error {
 	if err := sayReady(gifts); err != nil {
 		return err
 	}
-	<-signals
-	drain(front, plan.DrainRequests, log)
-	return nil
+	select {
+	case <-signals:
+		drain(front, plan.DrainRequests, log)
+		return nil
+	case <-front.lost():
+		drain(front, plan.DrainRequests, log)
+		return tlsload.ErrClosed
+	}
 }
 
 // inherit takes what the warden gave.

@@ -8,12 +8,15 @@
 // the opened files of each certificate and its key, and those of the internal CA,
 // if the plan has one. It reads the files, sends the certificates to every core
 // that says Hello, makes the keys of session tickets, and answers requests for
-// signatures until SIGTERM, or until no link has another end any more. What it
-// keeps is in the two files of the internal CA: killed and started again on the same
+// signatures until SIGUSR2, or until all links have ended. TERM, INT and HUP it
+// ignores: a supervisor or a terminal sends them to every process of a service, and
+// the cores need signatures while they drain. What it keeps is in the two files of
+// the internal CA: killed and started again by its warden, which holds the
 // descriptors, it has the same keys, and answers the requests that its predecessor
 // left in the links.
 //
-// The log is lines of JSON on stderr, or readable ones on a terminal. Exit codes:
+// The log is lines of JSON on stderr, or readable ones on a terminal; what a reader
+// that stalls has lost is counted in a line of its own. Exit codes:
 // 0 a good end, 1 a mistake of the operator, such as a key that does not match its
 // certificate, or a system that refuses what is needed; 2 usage.
 //
@@ -24,9 +27,15 @@
 // which are expected to be taken over by somebody from the internet. Those are at
 // most 1 KiB long and of two kinds, and what they ask to be signed must have the
 // form of a TLS handshake. The key of the internal CA signs nothing that they
-// send. It has a user of its own, no network, no file
-// but those given to it, and no way to start a program. It has no use for root and
-// refuses to run with it. Nobody else can read its memory: it is not dumpable.
+// send.
+//
+// What holds it: a user of its own, if the start had the privilege to change to one;
+// no capability, and no_new_privs, so that no program gives it any; it refuses to run
+// with uid 0. Its memory is not dumpable: no other process of its user can read it.
+// Once it is ready its only descriptors are stderr and the links; the files that it
+// was given are closed, and stay open in its warden. It has no need of files,
+// programs or a network, but nothing keeps it from them yet except its uid: that
+// comes with the further layers of package jail.
 package main
 
 import (
@@ -40,6 +49,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -72,7 +82,8 @@ func main() {
 	// Serve has a thread of its own and nothing else is urgent. A second processor
 	// would be woken for every request, to find nothing to do.
 	runtime.GOMAXPROCS(1)
-	log, flush := openLog()
+	ignoreStops()
+	log, flush := openLog(os.Stderr)
 	err := run(*names, log)
 	var mistake conf.Mistake
 	switch {
@@ -87,26 +98,43 @@ func main() {
 	}
 }
 
-// openLog makes a log that never waits for who reads it: a reader that stalls
-// loses lines, the cores lose nothing. flush waits for the lines that are left.
-func openLog() (log zerolog.Logger, flush func()) {
-	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
-	zerolog.TimestampFunc = func() time.Time { return time.Now().UTC() }
-	lines := diode.NewWriter(stderr(), 256, 0, nil)
-	flush = func() { _ = lines.Close() } // closes stderr too: there is nobody left to tell
-	return zerolog.New(lines).With().Timestamp().Str("process", "keeper").Logger(), flush
+// ignoreStops is there for whoever signals all processes at once, before anything
+// else: a successor may start while cores drain. A log that nobody reads any more is
+// no reason to die either.
+func ignoreStops() {
+	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
 }
 
-// stderr is where the log goes, in the form that suits its reader.
-func stderr() io.Writer {
-	if stat, err := os.Stderr.Stat(); err == nil && stat.Mode()&os.ModeCharDevice != 0 {
-		return zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.TimeOnly}
+// openLog makes a log that never waits for who reads it: a reader that stalls
+// loses lines, which are counted, the cores lose nothing. flush waits for the lines
+// that are left.
+func openLog(file *os.File) (log zerolog.Logger, flush func()) {
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
+	zerolog.TimestampFunc = func() time.Time { return time.Now().UTC() }
+	to := readable(file)
+	logTo := func(w io.Writer) zerolog.Logger {
+		return zerolog.New(w).With().Timestamp().Str("process", "keeper").Logger()
 	}
-	return os.Stderr
+	direct := logTo(to)
+	lines := diode.NewWriter(to, 256, 0, func(missed int) {
+		direct.Warn().Int("count", missed).Msg("log lines dropped") // where lines are written, thus in order
+	})
+	flush = func() { _ = lines.Close() } // closes the file too: there is nobody left to tell
+	return logTo(lines), flush
+}
+
+// readable writes to a file in the form that suits its reader.
+func readable(file *os.File) io.Writer {
+	if stat, err := file.Stat(); err == nil && stat.Mode()&os.ModeCharDevice != 0 {
+		return zerolog.ConsoleWriter{Out: file, TimeFormat: time.TimeOnly}
+	}
+	return file
 }
 
 // run is the keeper's life, from its gifts to its end.
 func run(names string, log zerolog.Logger) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGUSR2) // also while files are read
+	defer stop()
 	gifts, err := sockets.TakeGifts(names)
 	if err != nil {
 		return err
@@ -124,11 +152,9 @@ func run(names string, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	// Ctrl-C and a hang-up are for the main warden, which lets cores finish first;
-	// a log that nobody reads any more is no reason to die.
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	if err := closeRead(gifts); err != nil {
+		return err
+	}
 	k := keeper.New(store, linksOf(gifts), log)
 	if err := tellReady(gifts); err != nil {
 		return err
@@ -189,6 +215,21 @@ func linksOf(gifts sockets.Gifts) (links []int) {
 		}
 		links = append(links, link)
 	}
+}
+
+// closeRead closes what has been read: everything but the links and the pipe that
+// is still to be told. The warden holds it for a successor, and whoever takes this
+// process over finds no file open.
+func closeRead(gifts sockets.Gifts) error {
+	for _, gift := range gifts {
+		if gift.Name == "ready" || strings.HasPrefix(gift.Name, "link") {
+			continue
+		}
+		if err := syscall.Close(gift.FD); err != nil {
+			return fmt.Errorf("keeper: close %s: %w", gift.Name, err)
+		}
+	}
+	return nil
 }
 
 func tellReady(gifts sockets.Gifts) error {

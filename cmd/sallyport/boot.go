@@ -115,7 +115,7 @@ func (b *boot) launch() error {
 		Drain:   b.plan.Core.DrainRequests + drainGrace,
 		Starter: os.Getuid(),
 		Control: b.plan.Control,
-		Shared:  b.plan.Users.Core.UID == b.plan.Users.Keeper.UID,
+		Shared:  len(b.plan.Keeper.Certificates) > 0 && b.plan.Users.Core.UID == b.plan.Users.Keeper.UID,
 		Trust:   trustHint(b.plan),
 	}
 	gifts, err := b.coreGifts(&main)

@@ -166,13 +166,17 @@ func TestStrangerWith(t *testing.T) {
 		{"saved uid", "/bin/x", status(1, 60578, 1, 1), true},
 		{"gid", "/bin/x", status(1, 1, 60578, 1), true},
 		{"group", "/bin/x", status(1, 1, 1, 60578), true},
-		{"ours", "/opt/sallyport-core", status(60578, 60578, 60578, 1), false},
-		{"ours, replaced", "/opt/sallyport (deleted)", status(60578, 60578, 60578, 1), false},
+		{"ours", "/opt/sallyport-core", status(60578, 60578, 60578, 1) + "PPid:\t40\n", false},
+		{"ours, replaced", "/opt/sallyport (deleted)", status(60578, 60578, 60578, 1) + "PPid:\t40\n", false},
+		{"left by ours", "/opt/sallyport-core", status(60578, 60578, 60578, 1) + "PPid:\t41\n", true},
+		{"left by ours, to nobody", "/opt/sallyport-core", status(60578, 60578, 60578, 1) + "PPid:\t0\n", true},
 		{"nearly ours", "/opt/sallyport-core2", status(60578, 60578, 60578, 1), true},
 		{"zombie", "", status(60578, 60578, 60578, 1), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			proc := t.TempDir()
+			process(t, proc, "40", "/opt/sallyport", status(1, 1, 1, 1))
+			write(t, filepath.Join(proc, "40", "cmdline"), "sallyport\x00warden\x00main\x00", 0o600)
 			process(t, proc, "41", "/bin/other", status(0, 0, 0, 0))
 			process(t, proc, "42", c.exe, c.status)
 			pid, exe := strangerWith(proc, 60578)

@@ -23,7 +23,7 @@ func checkCommand(args []string) int {
 		return complain(mistakes)
 	}
 	wrong, unknown := checkFiles(plan)
-	mistakes = append(checkIDs(plan), wrong...)
+	mistakes = slices.Concat(checkIDs(plan), checkDescriptors(plan), wrong)
 	blocked, unasked := checkWays(plan, *path)
 	for _, notice := range slices.Concat(plan.Notices, unknown, unasked) {
 		fmt.Fprintln(os.Stderr, notice)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,9 @@ import (
 // orderTime is how long a caller of the control socket may take to speak. One is
 // heard after the other.
 const orderTime = time.Second
+
+// controlPause is how long the loop waits for descriptors or memory.
+const controlPause = 100 * time.Millisecond
 
 // callersMax bounds the callers that wait for the end of the service.
 const callersMax = 16
@@ -26,7 +30,25 @@ type control struct {
 	starter int // uid that may give orders, beside 0
 	log     *slog.Logger
 	ask     chan<- question
-	callers []*os.File // who wait for the end
+	callers []waiting
+}
+
+// A waiting is a caller who waits for the end. To ask the file for its descriptor
+// would make it blocking.
+type waiting struct {
+	*os.File
+	fd int
+}
+
+// left reports whether the caller has gone, and closes our side then.
+func (w waiting) left() bool {
+	poll := []unix.PollFd{{Fd: int32(w.fd), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(poll, 0)
+	if n != 1 || err != nil {
+		return false
+	}
+	w.Close()
+	return true
 }
 
 // A question is asked by a caller for the state of things, and answered once.
@@ -36,8 +58,13 @@ type question chan []byte
 func (c *control) loop(orders chan<- order) {
 	for {
 		fd, err := c.accept()
+		if momentary(err) {
+			time.Sleep(controlPause)
+			continue
+		}
 		if err != nil {
 			c.log.Error("control socket lost", "error", err)
+			c.socket.Close() // who calls is to know
 			return
 		}
 		caller := os.NewFile(uintptr(fd), "caller")
@@ -53,7 +80,7 @@ func (c *control) loop(orders chan<- order) {
 			}
 		default:
 			orders <- o
-			c.callers = append(c.callers, caller)
+			c.callers = append(c.callers, waiting{caller, fd})
 			continue
 		}
 		caller.Close()
@@ -66,6 +93,13 @@ func (c *control) report(caller *os.File) error {
 	c.ask <- answer
 	_, err := caller.Write(<-answer)
 	return err
+}
+
+// momentary reports whether an accept failed for want of what will be there again.
+// accept(2) names these, and ECONNABORTED for a caller who left too early.
+func momentary(err error) bool {
+	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.ENOBUFS, unix.ECONNABORTED},
+		func(want error) bool { return errors.Is(err, want) })
 }
 
 // accept waits for the next caller.
@@ -104,6 +138,7 @@ func (c *control) hear(fd int, caller *os.File) (order, error) {
 	if err != nil || o != orderStop {
 		return o, err
 	}
+	c.callers = slices.DeleteFunc(c.callers, waiting.left)
 	if len(c.callers) >= callersMax {
 		return "", errors.New("too many callers are waiting")
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -142,6 +143,57 @@ func TestControlCallers(t *testing.T) {
 	}
 	if n, err := call(t, path, "stop").Read(answer); err == nil {
 		t.Errorf("one more is answered: %q", answer[:n])
+	}
+}
+
+// TestControlCallersLeave shows that who has left makes room.
+func TestControlCallersLeave(t *testing.T) {
+	path, orders := hearing(t, os.Getuid())
+	answer := make([]byte, 10)
+	for range callersMax + 1 {
+		conn := call(t, path, "stop")
+		if n, err := conn.Read(answer); string(answer[:n]) != "stop" || err != nil {
+			t.Fatalf("%q, %v", answer[:n], err)
+		}
+		given(t, orders)
+		conn.Close()
+	}
+}
+
+// TestControlSilence shows what a caller reads of who does not answer.
+func TestControlSilence(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	deaf, err := sockets.BindPath(path, unix.SOCK_SEQPACKET, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(deaf)
+	fd, err := callControl(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if limit, err := unix.GetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO); err != nil || limit.Nano() != answerTime.Nanoseconds() {
+		t.Errorf("waits %v, %v", limit, err)
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 1000}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = ask(fd, orderStop, make([]byte, 10))
+	if pid := strconv.Itoa(os.Getpid()); err == nil || !strings.Contains(err.Error(), "no answer from process "+pid) || !strings.Contains(stopHint(err), "kill -KILL "+pid) {
+		t.Errorf("%v, %s", err, stopHint(err))
+	}
+	if hint := stopHint(&silence{pid: 7, state: "T"}); hint != "it is stopped: kill -CONT 7" {
+		t.Errorf("%s", hint)
+	}
+}
+
+// TestMomentary shows after which failures the control socket is heard again.
+func TestMomentary(t *testing.T) {
+	for err, want := range map[error]bool{unix.EMFILE: true, unix.ECONNABORTED: true, unix.EBADF: false, nil: false} {
+		if got := momentary(errors.Join(nil, err)); got != want {
+			t.Errorf("%v: %v", err, got)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ type duty struct {
 	Siblings  []sibling
 	Starter   int    // uid whose orders count, beside 0
 	Control   string // path of the control socket
-	Shared    bool   // core and keeper have one uid
+	Shared    bool   // core and keeper have one uid: there is a keeper
 	Trust     string // how to trust the internal CA; "" when there is nothing to say
 }
 

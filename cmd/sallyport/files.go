@@ -69,6 +69,44 @@ func (f keeperFile) mistake(err error) conf.Mistake {
 	return mistake
 }
 
+// Bounds of what one process can be given: an argument, which has the names of all
+// its gifts (MAX_ARG_STRLEN of execve(2), with its closing zero), and descriptors
+// beside the gifts.
+const (
+	argumentMax      = 128 << 10
+	descriptorsSpare = 64
+)
+
+// checkDescriptors refuses more certificates than the keeper can be given. A gift
+// is there twice while a stage puts it in its place.
+func checkDescriptors(plan *conf.Plan) []conf.Mistake {
+	files, certificates := keeperFiles(plan), len(plan.Keeper.Certificates)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return []conf.Mistake{{What: fmt.Sprintf("limit of open files: %v", err)}}
+	}
+	place := conf.Place{File: plan.File, Key: "site.tls"}
+	if need := uint64(2*(len(files)+plan.Workers) + descriptorsSpare); need > limit.Max {
+		return []conf.Mistake{{
+			Place: place,
+			What:  fmt.Sprintf("%s take %d open files, and the limit is %d", plural(certificates, "certificate"), need, limit.Max),
+			Hint:  fmt.Sprintf("LimitNOFILE=%d in the unit, ulimit -Hn, or docker run --ulimit nofile=%d", need, need),
+		}}
+	}
+	names := 0
+	for _, file := range files {
+		names += len(file.gift) + len(",")
+	}
+	if names += plan.Workers*len("link255,") + descriptorsSpare; names >= argumentMax {
+		return []conf.Mistake{{
+			Place: place,
+			What:  fmt.Sprintf("%s are more than one keeper can be given", plural(certificates, "certificate")),
+			Hint:  "write one certificate for several sites",
+		}}
+	}
+	return nil
+}
+
 // looseKey says who may do too much with a key of these rights; "" if nobody may.
 func looseKey(mode uint32, group, keeperGroup int) string {
 	switch {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"sallyport/conf"
 )
@@ -35,7 +36,7 @@ func checkIDs(plan *conf.Plan) []conf.Mistake {
 		if !fixed || !plan.Users.Switch {
 			continue
 		}
-		if pid, exe := strangerWith("/proc", user.who.UID); pid != 0 {
+		if pid, exe := lastingStranger(user.who.UID); pid != 0 {
 			mistakes = append(mistakes, conf.Mistake{
 				Place: conf.Place{File: plan.File, Key: user.key},
 				What:  fmt.Sprintf("process %d (%s) has id %d, which would be ours", pid, exe, user.who.UID),
@@ -44,6 +45,20 @@ func checkIDs(plan *conf.Plan) []conf.Mistake {
 		}
 	}
 	return mistakes
+}
+
+// strangerTime is how long a process that was killed, such as the core of a
+// predecessor, may take to be gone.
+const strangerTime = time.Second
+
+// lastingStranger is strangerWith for who is still there after strangerTime.
+func lastingStranger(id int) (pid int, exe string) {
+	const step = strangerTime / 20
+	for began := time.Now(); ; time.Sleep(step) {
+		if pid, exe = strangerWith("/proc", id); pid == 0 || time.Since(began) > strangerTime {
+			return pid, exe
+		}
+	}
 }
 
 // strangerWith finds a process that has id, as uid or gid, and is none of ours.
@@ -58,7 +73,7 @@ func strangerWith(proc string, id int) (pid int, exe string) {
 			continue
 		}
 		exe, err := os.Readlink(filepath.Join(folder, "exe"))
-		if os.IsNotExist(err) || isOurs(exe) {
+		if os.IsNotExist(err) || isOurs(exe) && hasWarden(folder) {
 			continue // it has just ended, or is a zombie
 		}
 		if err != nil {
@@ -71,8 +86,8 @@ func strangerWith(proc string, id int) (pid int, exe string) {
 }
 
 // isOurs reports whether a program is of this house: boot starts again while the
-// processes of its predecessor are still about to end. The name is enough,
-// because this is about accidents; who can take the uid needs no disguise.
+// processes of its predecessor are still about to end. The name is enough for an
+// accident; what a core that was taken over has left behind has it too, and no warden.
 func isOurs(exe string) bool {
 	switch filepath.Base(strings.TrimSuffix(exe, " (deleted)")) {
 	case "sallyport", "sallyport-core", "sallyport-keeper", "sallyport-registrar":
@@ -80,6 +95,30 @@ func isOurs(exe string) bool {
 	default:
 		return false
 	}
+}
+
+// hasWarden reports whether the process in a folder of /proc is a warden or a
+// descendant of one. A core that forks twice is child of a warden for as long as
+// there is one, and of init afterwards.
+func hasWarden(folder string) bool {
+	for pid := filepath.Base(folder); pid != "" && pid != "0"; pid = parentOf(folder) {
+		folder = filepath.Join(filepath.Dir(folder), pid)
+		exe, _ := os.Readlink(filepath.Join(folder, "exe"))         // "" when it is gone
+		command, _ := os.ReadFile(filepath.Join(folder, "cmdline")) // the same
+		if isOurs(exe) && strings.HasPrefix(string(command), "sallyport\x00warden\x00") {
+			return true
+		}
+	}
+	return false
+}
+
+// parentOf is the pid of the parent of the process in a folder of /proc, "" when it
+// is gone.
+func parentOf(folder string) string {
+	status, _ := os.ReadFile(filepath.Join(folder, "status"))
+	_, rest, _ := strings.Cut(string(status), "\nPPid:\t")
+	pid, _, _ := strings.Cut(rest, "\n")
+	return pid
 }
 
 // hasID reports whether the process of a status file, proc_pid_status(5), has id

@@ -68,6 +68,8 @@ const (
 	exitMistake = 1
 	exitUsage   = 2
 	exitCheck   = 3
+
+	exitUnlinked = 4 // of a core: its link to the keeper is lost
 )
 
 // usage is what --help prints.

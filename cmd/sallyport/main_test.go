@@ -65,7 +65,7 @@ func ready(gifts sockets.Gifts) error {
 	return unix.Close(fd)
 }
 
-// keeper is ready until TERM. The key of a test that wants a failure says so.
+// keeper is ready until it is asked to end. The key of a test that wants a failure says so.
 func keeper(gifts sockets.Gifts) error {
 	key, err := gifts.FD("key0")
 	if err != nil {
@@ -79,11 +79,12 @@ func keeper(gifts sockets.Gifts) error {
 	if _, err := gifts.FD("link0"); err != nil {
 		return err
 	}
+	signal.Ignore(unix.SIGTERM)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGUSR2)
 	if err := ready(gifts); err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGTERM)
 	<-signals
 	return nil
 }
@@ -96,6 +97,7 @@ func keeper(gifts sockets.Gifts) error {
 //	exit N     ends
 //	orphan     starts a process that loses its parent, and says its pid
 //	unlisten   disconnects the listener
+//	terminal   says what it may do with the terminal on stderr, as errnos
 //	hold       says "held" and keeps the connection until the client closes it
 func core(gifts sockets.Gifts) error {
 	listener, err := gifts.FD("http0")
@@ -167,12 +169,24 @@ func obey(client net.Conn, listener int) {
 		unspecified := new([16]byte)
 		_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, uintptr(listener), uintptr(unsafe.Pointer(unspecified)), 16)
 		answer = strconv.Itoa(int(errno))
+	case "terminal":
+		answer = tryTerminal(2)
 	case "hold":
 		_, _ = io.WriteString(client, "held") // the client sees it, or not
 		_, _ = io.Copy(io.Discard, client)
 		return
 	}
 	_, _ = io.WriteString(client, answer)
+}
+
+// tryTerminal types into a terminal, takes it over, and reads from it.
+func tryTerminal(fd int) string {
+	signal.Ignore(unix.SIGTTOU, unix.SIGTTIN)
+	letter, group := byte('x'), unix.Getpgrp()
+	_, _, types := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCSTI, uintptr(unsafe.Pointer(&letter)))
+	takes := unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, group)
+	_, reads := unix.Read(fd, make([]byte, 1))
+	return fmt.Sprint(unix.ErrnoName(types), " ", takes, ", ", reads)
 }
 
 func countSockets() (n int) {

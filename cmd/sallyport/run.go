@@ -46,14 +46,17 @@ func keepReadyFD(fd int) error {
 // begin is boot with a plan. It returns only if it failed.
 func begin(plan *conf.Plan, readyFD int) int {
 	runtime.LockOSThread() // what the fork begins, the execve of the same thread ends
-	log := newLog()
+	log := newLog(os.Stderr)
+	if err := shutTerminals(); err != nil {
+		log.Warn("terminal open to every process of ours", "error", err, "hint", "log to a file or a pipe")
+	}
 	given, err := sockets.TakeGiven(os.Getenv)
 	if err != nil {
 		log.Error("boot failed", "error", err)
 		return exitMistake
 	}
 	b := &boot{plan: plan, readyFD: readyFD, log: log}
-	mistakes := checkIDs(plan)
+	mistakes := append(checkIDs(plan), checkDescriptors(plan)...)
 	mistakes = append(mistakes, b.bind(given)...)
 	mistakes = append(mistakes, b.makeApps()...)
 	mistakes = append(mistakes, b.openFiles()...)
@@ -68,6 +71,27 @@ func begin(plan *conf.Plan, readyFD int) int {
 	b.openControl()
 	log.Error("boot failed", "error", b.launch())
 	return exitMistake
+}
+
+// shutTerminals takes the right to read from the terminals on stdout and stderr,
+// which all our processes and the app inherit: what is typed there, a password or
+// the next command, is for the shell alone.
+func shutTerminals() error {
+	for fd := 1; fd <= 2; fd++ {
+		if !isTerminal(fd) {
+			continue
+		}
+		again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_WRONLY|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		err = unix.Dup3(again, fd, 0)
+		unix.Close(again)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // load makes the plan of the configuration at path.

@@ -24,6 +24,9 @@ func (w *warden) alone() bool {
 // part tells the siblings to end, now that nobody needs them.
 func (w *warden) part(now time.Time) {
 	w.state = parting
+	if !w.hurried {
+		w.deadline = now.Add(hurryingTime) // for orphans
+	}
 	last := now
 	for i := range w.duty.Siblings {
 		s := &w.duty.Siblings[i]

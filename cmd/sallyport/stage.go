@@ -37,8 +37,9 @@ const selfPath = "/proc/self/exe"
 
 // start forks the stage and returns its pid, which the program keeps.
 //
-// Its process group is its own: Ctrl-C is for the main warden, which lets cores
-// finish first. That of an app is a session too, as a daemon has one.
+// Its session is its own, as that of a daemon. So Ctrl-C is for the main warden,
+// which lets cores finish first, and a terminal is nothing that a core could type
+// into: TIOCSTI is for the terminal that controls a session, TIOCSTI(2const).
 func (s stage) start() (pid int, err error) {
 	gifts := s.gifts[:len(s.gifts):len(s.gifts)]
 	if s.program.Path == "" {
@@ -55,14 +56,9 @@ func (s stage) start() (pid int, err error) {
 		"sallyport", "stage",
 		string(s.role), strconv.Itoa(s.who.UID), groupList(s.who), gifts.Names(), s.program.Path,
 	}, s.program.Argv...)
-	attr := &syscall.ProcAttr{Files: files, Env: s.program.Env, Sys: &syscall.SysProcAttr{}}
+	attr := &syscall.ProcAttr{Files: files, Env: s.program.Env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	if attr.Env == nil {
 		attr.Env = os.Environ()
-	}
-	if s.role == jail.App {
-		attr.Sys.Setsid = true
-	} else {
-		attr.Sys.Setpgid = true
 	}
 	if s.dies {
 		attr.Sys.Pdeathsig = unix.SIGKILL
@@ -94,7 +90,7 @@ func stageCommand(args []string) int {
 		}
 		err = jail.Become(s.role, s.who, s.program, s.gifts)
 	}
-	log := newLog()
+	log := newLog(os.Stderr)
 	if errors.Is(err, unix.EPERM) {
 		log = log.With("hint", "only root may change users, and root in a container only with CAP_SETUID and CAP_SETGID")
 	}

@@ -64,12 +64,12 @@ func (b *boot) openKept(paths []string) error {
 	defer unix.Close(folder)
 	var opened sockets.Gifts
 	for i, kept := range keptFiles {
-		fd, err := openOrMake(folder, filepath.Base(paths[i]), kept.mode, keeper)
+		fd, err := openOrMake(folder, paths[i], kept.mode, keeper)
 		if err != nil {
 			for _, gift := range opened {
 				unix.Close(gift.FD)
 			}
-			return fmt.Errorf("%s: %w", paths[i], err)
+			return err
 		}
 		opened = append(opened, sockets.Gift{Name: kept.gift, FD: fd})
 	}
@@ -114,33 +114,67 @@ func checkState(fd int, path string, keeper conf.ID) error {
 	}
 	switch {
 	case int(stat.Uid) != keeper.UID:
-		return &fileError{
-			path, fmt.Errorf("belongs to uid %d, not to the keeper's %d", stat.Uid, keeper.UID),
-			fmt.Sprintf("chown %d:%d %s", keeper.UID, keeper.GID, path),
+		hint := fmt.Sprintf("chown %d:%d %s", keeper.UID, keeper.GID, path)
+		if given, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); given == path {
+			// systemd gives it, and all in it, back to User= when that is not its owner.
+			hint = fmt.Sprintf("write state = %q: a folder of StateDirectory= is taken back at every start", filepath.Join(path, "keeper"))
 		}
+		return &fileError{path, fmt.Errorf("belongs to uid %d, not to the keeper's %d", stat.Uid, keeper.UID), hint}
 	case stat.Mode&0o022 != 0:
 		return &fileError{path, fmt.Errorf("may be written by others (mode %04o)", stat.Mode&0o7777), "chmod go-w " + path}
 	}
 	return nil
 }
 
-// openOrMake opens a file of the keeper's in the state folder. The keeper itself
-// judges what is there already.
-func openOrMake(folder int, name string, mode uint32, keeper conf.ID) (int, error) {
+// openOrMake opens a file of the keeper's in the state folder. Boot judges whose it
+// is, because boot may open what the keeper may not; the content is the keeper's to judge.
+func openOrMake(folder int, path string, mode uint32, keeper conf.ID) (int, error) {
 	const flags = unix.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	name := filepath.Base(path)
 	fd, err := unix.Openat(folder, name, flags, 0)
-	if !errors.Is(err, unix.ENOENT) {
-		return fd, err
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		if fd, err = unix.Openat(folder, name, flags|unix.O_CREAT|unix.O_EXCL, mode); err == nil {
+			err = errors.Join(unix.Fchmod(fd, mode), unix.Fchown(fd, keeper.UID, keeper.GID))
+		}
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR), errors.Is(err, unix.ENXIO):
+		return -1, foreign(path, "is no regular file")
+	case err == nil:
+		err = checkKept(fd, path, keeper)
 	}
-	fd, err = unix.Openat(folder, name, flags|unix.O_CREAT|unix.O_EXCL, mode)
 	if err != nil {
-		return -1, err
-	}
-	if err := errors.Join(unix.Fchmod(fd, mode), unix.Fchown(fd, keeper.UID, keeper.GID)); err != nil {
-		unix.Close(fd)
+		unix.Close(fd) // -1 if it was not opened
+		var wrong *fileError
+		if !errors.As(err, &wrong) {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
 		return -1, err
 	}
 	return fd, nil
+}
+
+// checkKept refuses a file that somebody else has put there, perhaps as another
+// name of one that only root may open.
+func checkKept(fd int, path string, keeper conf.ID) error {
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return err
+	}
+	switch {
+	case stat.Mode&unix.S_IFMT != unix.S_IFREG:
+		return foreign(path, "is no regular file")
+	case int(stat.Uid) != keeper.UID:
+		return foreign(path, fmt.Sprintf("belongs to uid %d, not to the keeper's %d", stat.Uid, keeper.UID))
+	case stat.Nlink != 1:
+		return foreign(path, "has another name too")
+	}
+	return nil
+}
+
+// foreign is the error about a file in the state folder that is not the keeper's.
+// Who takes it over by chown may give the keeper what was never meant for it.
+func foreign(path, what string) error {
+	return &fileError{path, errors.New(what), "look whose it is, then remove it or move it away: a new one will be made"}
 }
 
 // trustHint is how this machine is made to trust the internal CA of a plan, ""

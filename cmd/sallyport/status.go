@@ -2,16 +2,12 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"text/tabwriter"
-	"time"
 
 	"golang.org/x/sys/unix"
-
-	"sallyport/sockets"
 )
 
 // A status is how the main warden sees the service. The names of its JSON are a
@@ -108,26 +104,10 @@ func askStatus(control string) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	limit := unix.NsecToTimeval(statusTime.Nanoseconds())
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
-		return nil, err
-	}
-	answer, n := make([]byte, statusBytesMax), 0
-	if err = sockets.Send(fd, []byte(orderStatus)); err == nil {
-		n, _, err = sockets.Receive(fd, answer)
-	}
-	switch {
-	case hungUp(err):
-		return nil, errRefused
-	case errors.Is(err, unix.EAGAIN):
-		return nil, errors.New("no answer")
-	}
+	answer := make([]byte, statusBytesMax)
+	n, err := ask(fd, orderStatus, answer)
 	return answer[:n], err
 }
-
-// statusTime is how long an answer may take: the callers before this one may each
-// be given orderTime.
-const statusTime = 5 * time.Second
 
 // print writes s for people.
 func (s *status) print(to io.Writer) {

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -73,12 +75,16 @@ func stop(control string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	answer, n := make([]byte, orderBytesMax), 0
-	if err = sockets.Send(fd, []byte(orderStop)); err == nil {
-		n, _, err = sockets.Receive(fd, answer)
-	}
-	if hungUp(err) || err == nil && order(answer[:n]) != orderStop {
+	answer := make([]byte, orderBytesMax)
+	n, err := ask(fd, orderStop, answer)
+	if err == nil && order(answer[:n]) != orderStop {
 		return errRefused
+	}
+	if err == nil { // the rest may take as long as the drain does
+		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
+	}
+	if err != nil {
+		return err
 	}
 	for err == nil {
 		_, _, err = sockets.Receive(fd, answer)
@@ -92,13 +98,75 @@ func stop(control string) error {
 // errRefused is what a caller sees whose order does not count.
 var errRefused = errors.New("the order was refused; the log of sallyport says why")
 
-// callControl connects to a control socket.
+// answerTime is how long an answer may take: the callers before this one may each
+// be given orderTime.
+const answerTime = 5 * time.Second
+
+// ask gives an order and waits for its answer, for answerTime.
+func ask(fd int, o order, answer []byte) (n int, err error) {
+	if err = sockets.Send(fd, []byte(o)); err == nil {
+		n, _, err = sockets.Receive(fd, answer)
+	}
+	switch {
+	case hungUp(err):
+		return 0, errRefused
+	case errors.Is(err, unix.EAGAIN):
+		return 0, silenceOf(fd)
+	}
+	return n, err
+}
+
+// A silence is a main warden that does not answer.
+type silence struct {
+	pid   int
+	state string // a letter of proc_pid_stat(5); "" when it is not to be seen
+}
+
+func (s *silence) Error() string {
+	return fmt.Sprintf("no answer from process %d, whose state is %q", s.pid, s.state)
+}
+
+// hint says what makes it answer, or ends it.
+func (s *silence) hint() string {
+	if s.state == "T" || s.state == "t" {
+		return fmt.Sprintf("it is stopped: kill -CONT %d", s.pid)
+	}
+	return fmt.Sprintf("if it stays so, kill -KILL %d ends it with all its processes", s.pid)
+}
+
+// silenceOf says who does not answer on a connection: "the credentials ... in
+// effect at the time of the call to listen(2)" are those of boot, whose pid the main
+// warden has.
+func silenceOf(fd int) error {
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return err
+	}
+	s := &silence{pid: int(peer.Pid)}
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", peer.Pid)) // "" when it is not to be seen
+	if end := bytes.LastIndexByte(stat, ')'); end > 0 && len(stat) > end+2 {
+		s.state = string(stat[end+2])
+	}
+	return s
+}
+
+// callControl connects to a control socket. Neither this nor what is said on the
+// connection takes more than answerTime.
 func callControl(control string) (int, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: control}); err != nil {
+	limit := unix.NsecToTimeval(answerTime.Nanoseconds())
+	for _, option := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
+		if err == nil {
+			err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &limit)
+		}
+	}
+	if err == nil {
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: control})
+	}
+	if err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
@@ -113,7 +181,10 @@ func hungUp(err error) bool {
 
 // stopHint says how to mend what kept stop from its work; "" when that is clear.
 func stopHint(err error) string {
+	var silent *silence
 	switch {
+	case errors.As(err, &silent):
+		return silent.hint()
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED):
 		return "no sallyport runs there; name its configuration with -c, or its socket with --control"
 	case errors.Is(err, unix.EACCES):

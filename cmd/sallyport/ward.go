@@ -126,6 +126,20 @@ func readyLoop(pipe *os.File, r readiness, news chan<- readiness) {
 	}
 }
 
+// farewell is the signal that asks the ward to end. That of the keeper is none that
+// a supervisor sends to everybody: cores that drain need their keeper to the last.
+func (w *ward) farewell() unix.Signal {
+	if w.plan.Role == jail.Keeper {
+		return unix.SIGUSR2
+	}
+	return unix.SIGTERM
+}
+
+// unasked reports whether a ward that was asked to end died of something else.
+func (w *ward) unasked(status unix.WaitStatus) bool {
+	return status.Signaled() && status.Signal() != w.farewell() && status.Signal() != unix.SIGTERM
+}
+
 // signal sends s to the ward if it runs. One that has just ended, and is not
 // reaped yet, takes it without an error. What kills an app kills its session.
 func (w *ward) signal(s unix.Signal) error {

@@ -34,10 +34,13 @@ type warden struct {
 	wards     []*ward
 	listeners sockets.Gifts // empty once closed
 	healed    time.Time     // when they were last looked at
+	unhealed  int           // how often in a row one could not be healed
 	leashed   bool          // a sibling of the main warden, which alone says when to end
 	announce  int           // of --ready-fd; -1 when there is none
+	before    map[int]bool  // children that no ward has left: siblings, and what the starter had
 
-	signals   chan os.Signal
+	deaths    chan os.Signal // SIGCHLD alone: one slot says that some child has died
+	signals   chan os.Signal // the others, which no storm of deaths may push out
 	news      chan readiness
 	orders    chan order // closed when the leash is cut
 	questions chan question
@@ -67,7 +70,9 @@ const (
 func wardenCommand(args []string) int {
 	// The parent-death signal of the wards is that of this thread.
 	runtime.LockOSThread()
-	log := newLog()
+	lines := newPatientLog(os.Stderr)
+	defer lines.flush()
+	log := newLog(lines)
 	w, err := newWarden(args, log)
 	if err != nil {
 		log.Error("warden failed", "error", err)
@@ -105,16 +110,21 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 		return nil, err
 	}
 	w := &warden{
-		duty: d, log: log, began: time.Now(), announce: -1,
+		duty: d, log: log, began: time.Now(), announce: -1, before: map[int]bool{},
+		deaths:    make(chan os.Signal, 1),
 		signals:   make(chan os.Signal, 16),
 		news:      make(chan readiness),
 		orders:    make(chan order),
 		questions: make(chan question),
 	}
+	for _, pid := range ownChildren() {
+		w.before[pid] = true
+	}
 	if err := w.inherit(gifts); err != nil {
 		return nil, err
 	}
-	signal.Notify(w.signals, unix.SIGCHLD, unix.SIGTERM, unix.SIGINT)
+	signal.Notify(w.deaths, unix.SIGCHLD)
+	signal.Notify(w.signals, unix.SIGTERM, unix.SIGINT)
 	for _, s := range passedSignals() {
 		signal.Notify(w.signals, s)
 	}

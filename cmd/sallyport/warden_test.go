@@ -93,6 +93,39 @@ func TestOrphans(t *testing.T) {
 	}
 }
 
+// TestOrphansEnd shows that nothing which a ward has left outlives the ward for
+// long, or the service at all.
+func TestOrphansEnd(t *testing.T) {
+	for name, end := range map[string]func(h *house){
+		"death": func(h *house) { h.ask("exit 7"); h.says("process died") },
+		"drain": func(h *house) { h.signal(syscall.SIGTERM); h.ends(exitFine) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := build(t, settings{})
+			h.startReady()
+			pid := number(t, h.ask("orphan"))
+			defer func() { _ = unix.Kill(pid, unix.SIGKILL) }() // if the test has failed
+			end(h)
+			gone := func() bool { _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); return err != nil }
+			if name == "drain" && !gone() || !until(time.Second, gone) {
+				t.Error("an orphan is left")
+			}
+		})
+	}
+}
+
+// TestUnlinked shows that a core without a way to the keeper has no successor.
+func TestUnlinked(t *testing.T) {
+	h := build(t, settings{key: "good"})
+	h.startReady()
+	h.ask("exit 4")
+	if died := h.says("process died"); text(died, "process") != "core" || !strings.Contains(text(died, "reason"), "link to the keeper") {
+		t.Errorf("%v", died)
+	}
+	h.ends(exitMistake)
+	h.empty(time.Second)
+}
+
 // TestRestart shows that children come back, with the listeners intact, and
 // that the second death in a row is followed by a pause.
 func TestRestart(t *testing.T) {
@@ -159,6 +192,69 @@ func TestHealBeforeStart(t *testing.T) {
 	w.tend(time.Now())
 	if healed, err := sockets.Heal(l.FD); healed || err != nil {
 		t.Errorf("had to be healed: %v, %v", healed, err)
+	}
+}
+
+// TestHealInVain shows that a listener which is beyond help ends the service, with
+// one line in the log.
+func TestHealInVain(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0) // what cannot listen
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := new(strings.Builder)
+	w := &warden{
+		duty: &duty{Listeners: make([]listening, 1)}, log: slog.New(slog.NewTextHandler(log, nil)), state: serving,
+		listeners: sockets.Gifts{{Name: "127.0.0.1:1", FD: fd}},
+	}
+	for now := time.Now(); w.state == serving && w.unhealed < 10; now = now.Add(healEvery) {
+		w.heal(now)
+	}
+	if w.state != draining || w.code != exitMistake || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "listener lost") {
+		t.Errorf("state %v, code %d, %s", w.state, w.code, log)
+	}
+}
+
+// TestFullLog shows that no warden waits for who reads the log: all are gone in time.
+func TestFullLog(t *testing.T) {
+	h := build(t, settings{key: "good"})
+	log, readiness := make([]int, 2), make([]int, 2)
+	for _, pipe := range [][]int{log, readiness} {
+		if err := unix.Pipe2(pipe, unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, err := unix.Write(log[1], make([]byte, 4096)); err == nil; {
+		_, err = unix.Write(log[1], make([]byte, 4096))
+	}
+	if err := unix.SetNonblock(log[1], false); err != nil {
+		t.Fatal(err)
+	}
+	full, ready := os.NewFile(uintptr(log[1]), "log"), os.NewFile(uintptr(readiness[0]), "ready")
+	defer unix.Close(log[0])
+	defer ready.Close()
+	h.cmd.Args = append(h.cmd.Args, "--ready-fd", "3")
+	h.cmd.Stderr, h.cmd.ExtraFiles = full, []*os.File{os.NewFile(uintptr(readiness[1]), "ready")}
+	if err := h.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	full.Close()
+	h.cmd.ExtraFiles[0].Close()
+	go h.reapLoop()
+	defer func() { _ = h.cmd.Process.Kill(); <-h.ended }()
+	if line, err := io.ReadAll(ready); string(line) != "ready\n" || err != nil {
+		t.Fatalf("%q, %v", line, err)
+	}
+	kill(t, h.one("sallyport-keeper"), syscall.SIGKILL) // which its warden logs
+	h.one("sallyport-keeper")
+	h.signal(syscall.SIGKILL)
+	if !until(time.Second, func() bool { return len(h.processes()) == 0 }) {
+		t.Errorf("left: %v", h.processes())
+		for _, pids := range h.processes() {
+			for _, pid := range pids {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
 	}
 }
 
@@ -234,6 +330,7 @@ func TestGroupSignal(t *testing.T) {
 	if h.gone(100 * time.Millisecond) {
 		t.Error("ended with a guest inside")
 	}
+	h.one("sallyport-keeper") // whom the guest may still need
 	guest.Close()
 	h.ends(exitFine)
 	h.empty(0)
@@ -307,7 +404,8 @@ func TestDrainLimit(t *testing.T) {
 func TestPlainUser(t *testing.T) {
 	h := build(t, settings{key: "good", uid: 65534})
 	h.start()
-	if said := h.says("jail incomplete"); !strings.Contains(text(said, "lacking"), "separate users") {
+	said := h.says("jail incomplete")
+	if !strings.Contains(text(said, "lacking"), "separate users") || text(said, "level") != "warn" || !strings.Contains(text(said, "danger"), "key files") {
 		t.Errorf("%v", said)
 	}
 	h.says("ready")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 const (
 	healEvery    = time.Second
+	healTries    = 3
 	drainGrace   = 5 * time.Second // beyond the time in which wards end by themselves
 	hurryingTime = time.Second     // for what has been killed to be gone
 )
@@ -36,6 +38,7 @@ func (w *warden) watch() int {
 		}
 		timer.Reset(w.next().Sub(now))
 		select {
+		case <-w.deaths: // reap looks every time
 		case s := <-w.signals:
 			w.signal(s)
 		case r := <-w.news:
@@ -54,12 +57,14 @@ func (w *warden) watch() int {
 func (w *warden) tend(now time.Time) {
 	if w.state < draining {
 		w.heal(now)
+	}
+	if w.state < draining {
 		w.startDue(now)
 		return
 	}
 	late := !now.Before(w.deadline)
 	switch {
-	case late && w.hurried:
+	case late && (w.hurried || w.state == parting && w.alone()):
 		w.state = gone
 	case late:
 		w.log.Warn("time to end exceeded", "running", w.running())
@@ -67,7 +72,7 @@ func (w *warden) tend(now time.Time) {
 	case w.state == draining && len(w.running()) == 0:
 		w.part(now)
 	}
-	if w.state == parting && w.alone() {
+	if w.state == parting && w.alone() && !w.killOrphans() {
 		w.state = gone
 	}
 }
@@ -106,20 +111,32 @@ func (w *warden) startDue(now time.Time) {
 }
 
 // heal looks whether the listeners still listen: a ward may have disconnected
-// them, on purpose or not.
+// them, on purpose or not. One that cannot be mended several times in a row is lost,
+// and a new one takes privilege: the service ends.
 func (w *warden) heal(now time.Time) {
 	if now.Sub(w.healed) < healEvery {
 		return
 	}
 	w.healed = now
+	failed := false
 	for _, listener := range w.listeners {
 		healed, err := sockets.Heal(listener.FD)
 		switch {
+		case err != nil && w.unhealed+1 == healTries:
+			w.log.Error("listener lost", "listener", listener.Name, "error", err, "reason", "the service ends and must be started again")
+			w.code = exitMistake
+			w.drain()
+			return
 		case err != nil:
-			w.log.Error("listener lost", "listener", listener.Name, "error", err)
+			failed = true
 		case healed:
 			w.log.Warn("listener healed", "listener", listener.Name)
 		}
+	}
+	if failed {
+		w.unhealed++
+	} else {
+		w.unhealed = 0
 	}
 }
 
@@ -127,7 +144,7 @@ func (w *warden) heal(now time.Time) {
 // supervisor that signals everything at once, and waits for the leash.
 func (w *warden) signal(s os.Signal) {
 	switch {
-	case s == unix.SIGCHLD || w.leashed: // reap looks every time
+	case w.leashed:
 	case s != unix.SIGTERM && s != unix.SIGINT:
 		w.pass(s.(unix.Signal))
 	case w.state >= draining:
@@ -163,6 +180,10 @@ func (w *warden) obey(o order, held bool) {
 func (w *warden) greet(r readiness) {
 	if r.ward.pid != r.pid {
 		return // it has died since
+	}
+	if w.state >= draining {
+		w.kill(r.ward, r.ward.farewell()) // the first may have come before it could listen
+		return
 	}
 	if r.ward.proved {
 		w.log.Info("process ready", "process", r.ward.plan.Name, "pid", r.pid)
@@ -208,18 +229,23 @@ func (w *warden) sayReady() {
 // sayLacking says once what this start could not do for want of privilege.
 func (w *warden) sayLacking() {
 	lacking := jail.Lacking()
-	if w.duty.Shared {
-		lacking = append(lacking, "separate users")
-	}
-	if len(lacking) > 0 && !w.leashed {
-		w.log.Info("jail incomplete", "lacking", lacking, "reason", "the start had no privilege for it")
+	const reason = "the start had no privilege for it"
+	switch {
+	case w.leashed:
+	case w.duty.Shared:
+		w.log.Warn("jail incomplete", "lacking", append(lacking, "separate users"), "reason", reason,
+			"danger", fmt.Sprintf("a core, uid %d, can open the key files", w.duty.Who.UID))
+	case len(lacking) > 0:
+		w.log.Info("jail incomplete", "lacking", lacking, "reason", reason)
 	}
 }
 
 // drain closes the doors and lets the wards finish.
 func (w *warden) drain() {
 	w.closeListeners()
-	w.killAll(unix.SIGTERM)
+	for _, ward := range w.wards {
+		w.kill(ward, ward.farewell())
+	}
 	w.state = draining
 	w.deadline = time.Now().Add(w.duty.Drain)
 }
@@ -261,9 +287,13 @@ func removeSocket(path string) {
 // killAll signals the wards.
 func (w *warden) killAll(s unix.Signal) {
 	for _, ward := range w.wards {
-		if err := ward.signal(s); err != nil {
-			w.log.Error("process not signalled", "error", err)
-		}
+		w.kill(ward, s)
+	}
+}
+
+func (w *warden) kill(ward *ward, s unix.Signal) {
+	if err := ward.signal(s); err != nil {
+		w.log.Error("process not signalled", "error", err)
 	}
 }
 
@@ -278,17 +308,23 @@ func (w *warden) running() []string {
 	return names
 }
 
-// reap collects the dead: wards, siblings, and orphans that were given to us.
+// reap collects the dead: wards, siblings, and orphans that were given to us. What
+// one of ours has left behind is killed.
 func (w *warden) reap(now time.Time) {
-	for {
+	for sweep := false; ; {
 		var status unix.WaitStatus
 		pid, err := unix.Wait4(-1, &status, unix.WNOHANG, nil)
 		if err == unix.EINTR {
 			continue
 		}
-		if err != nil || pid == 0 {
-			return // ECHILD: nobody is left
+		if err != nil || pid == 0 { // ECHILD: nobody is left
+			if sweep {
+				w.killOrphans()
+			}
+			return
 		}
+		sweep = sweep || !w.before[pid]
+		delete(w.before, pid)
 		for i := range w.duty.Siblings {
 			if s := &w.duty.Siblings[i]; s.PID == pid {
 				w.siblingDied(s, status)
@@ -311,12 +347,17 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 	ward.pid = 0
 	switch {
 	case ward.plan.App != nil:
-		w.appEnded(status, facts)
+		w.appEnded(ward, status, facts)
 	case w.hurried:
 	case w.state >= draining:
-		if unasked(status) {
+		if ward.unasked(status) {
 			w.log.Warn("process died", facts...)
 		}
+	case ward.plan.Role == jail.Core && status.Exited() && status.ExitStatus() == exitUnlinked:
+		w.log.Error("process died", append(facts,
+			"reason", "its link to the keeper is lost, and no successor has another: the service ends and must be started again")...)
+		w.code = exitMistake
+		w.drain()
 	case !ward.proved && status.Exited() && status.ExitStatus() == exitMistake:
 		w.log.Error("process failed", append(facts, "reason", "see above; another start would end alike")...)
 		w.code = exitMistake
@@ -329,16 +370,11 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 	}
 }
 
-// unasked reports whether a ward that was told to end died of something else than that.
-func unasked(status unix.WaitStatus) bool {
-	return status.Signaled() && status.Signal() != unix.SIGTERM
-}
-
 // appEnded ends the warden of an app with it, and with its exit status unless it
 // was told to end.
-func (w *warden) appEnded(status unix.WaitStatus, facts []any) {
+func (w *warden) appEnded(ward *ward, status unix.WaitStatus, facts []any) {
 	if w.state >= draining {
-		if unasked(status) {
+		if ward.unasked(status) {
 			w.log.Warn("app ended", facts...)
 		}
 		return

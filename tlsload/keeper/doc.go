@@ -8,9 +8,10 @@
 //
 // # What a taken-over core can get
 //
-// Signatures of handshakes, as long as it lives: it can pose as the sites. It
-// cannot get a key, and nothing that outlives it: no certificate request, no
-// message of ACME, no other document is signed, because isHandshake knows the
+// Signatures of handshakes, as long as it lives: it can pose as the sites. And the
+// ticket keys, which outlive it; see below. It cannot get a private key, nor a
+// signature that is good for more than the handshake under way: no certificate
+// request, no message of ACME, no other document is signed, because isHandshake knows the
 // few shapes that a server signs in TLS and isDocument refuses ASN.1 in such a
 // shape. What is left: with TLS 1.2 and X25519 the first 56 and the last 32 of
 // 100 bytes are free, with P-256 the last 64 are any point's. A signed format
@@ -40,6 +41,23 @@
 // Without a folder both files are memory of the warden. The CA then lives as long
 // as the service, and nobody can be made to trust it for longer.
 //
+// # Tickets
+//
+// A core has to have the keys that seal session tickets: it opens them. They are in
+// force for 8 hours each and sent to every core when they move on. When a core greets
+// with another epoch than the one before it on its link, that one has died, maybe
+// taken over: all of them are drawn anew, the one to come too, within a minute, and
+// sent to every core. The tickets of all clients are void then; they make a full handshake.
+//
+// What is left to whoever had the keys: tickets that were sealed with them before.
+// With TLS 1.2 he can read what is resumed with such a ticket, and what he has
+// recorded of the session that it is of, or of one resumed with it: for ever. On the
+// way to a client that still has one he can pose as the site, without a signature,
+// as long as the client offers it: "Clients MUST NOT cache tickets for longer than
+// 7 days" (RFC 8446, section 4.6.1), with TLS 1.2 they should not for 24 hours (RFC
+// 5246, appendix F.1.4); and a client may take a next ticket from him in each such
+// session. A core that stays taken over is sent each new key.
+//
 // # Links and epochs
 //
 // A link serves one core at a time. A Hello makes its epoch the one that may
@@ -47,12 +65,18 @@
 // of one that was killed, and the core does not know. Two cores that share a link
 // would steal each other's replies; the epoch makes that fail loudly.
 //
+// Shutting a link, or one direction of it, ends it for good and for every process
+// that holds it: the socket is one. The keeper leaves it alone then, a next core sees
+// ErrClosed of package tlsload, and the service has to be started again. No option of
+// a socket forbids shutdown(2); a core can as well exit at once, each time.
+//
 // # One thread
 //
 // Everything happens on the thread of Serve: the cost of signing elsewhere is
 // the waking of threads (evidence/privileges.md section 11), and the caller is
 // asleep anyway. A reply that a core does not take is dropped, so that no core
-// can stop the thread; it asks again. With RSA of 2048 bits the thread makes some
+// can stop the thread; it asks again. A Hello is short and its answer is not: at
+// most 8 certificates are sent in a turn, and all of them once a second. With RSA of 2048 bits the thread makes some
 // 750 signatures per second; more would take more keepers on the same links.
 //
 // In steady state it calls ppoll, recvfrom and sendto, and write for the log. The

@@ -40,11 +40,15 @@ func New(store *Store, links []int, log zerolog.Logger) *Keeper {
 	return k
 }
 
-// Serve answers until no link has another end any more, or ctx is done. Both are
-// a good end.
+// Serve answers until all links have ended, or ctx is done. Both are a good end.
 func (k *Keeper) Serve(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	for i := range k.sessions {
+		if err := keywire.Harden(k.sessions[i].link); err != nil {
+			return err
+		}
+	}
 	stop, err := newBell(ctx)
 	if err != nil {
 		return err
@@ -69,10 +73,20 @@ func (k *Keeper) Serve(ctx context.Context) error {
 		if polled[0].Revents != 0 {
 			return nil
 		}
-		k.tickets.rotate(time.Now())
+		k.rotate(time.Now())
 		for i := range k.sessions {
 			k.sessions[i].react(polled[1+i].Revents)
 		}
+	}
+}
+
+// rotate moves the ticket keys on when it is time, and owes them to every core.
+func (k *Keeper) rotate(now time.Time) {
+	if !k.tickets.rotate(now) {
+		return
+	}
+	for i := range k.sessions {
+		k.sessions[i].untold = true
 	}
 }
 
@@ -97,20 +111,29 @@ func (s *session) interest() unix.PollFd {
 	if s.state == ended {
 		return unix.PollFd{Fd: -1} // poll(2) ignores it
 	}
-	p := unix.PollFd{Fd: int32(s.link), Events: unix.POLLIN}
+	p := unix.PollFd{Fd: int32(s.link), Events: unix.POLLIN | unix.POLLRDHUP}
 	if s.owes() {
 		p.Events |= unix.POLLOUT
 	}
 	return p
 }
 
+// lost are the events of a link of which one direction is shut, or both. It stays
+// readable for ever, and nothing comes: whoever went on reading would do so at the
+// full speed of the processor.
+const lost = unix.POLLRDHUP | unix.POLLHUP | unix.POLLERR | unix.POLLNVAL
+
 // react does one thing of each kind, so that no core keeps the others waiting.
 func (s *session) react(events int16) {
+	if events&lost != 0 {
+		s.end(unix.EPIPE)
+		return
+	}
 	if events&unix.POLLOUT != 0 {
 		s.pay()
 	}
-	if events&^unix.POLLOUT != 0 {
-		s.read(events&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0)
+	if events&unix.POLLIN != 0 {
+		s.read()
 	}
 }
 

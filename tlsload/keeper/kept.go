@@ -54,17 +54,24 @@ func (f keptFile) secret() ([]byte, flaw) {
 	return secret, flaw{}
 }
 
-// read is the whole content, of a file that is nobody else's.
+// read is the whole content, of a file that is nobody else's: regular, with one
+// name, and of the keeper's uid. For another one there is no command to mend it: a
+// keeper that was taken over may have put it there, so that root gives a file of
+// its own away, or its rights.
 func (f keptFile) read() ([]byte, flaw) {
 	var stat unix.Stat_t
 	if err := unix.Fstat(f.fd, &stat); err != nil {
 		return nil, f.flaw("cannot be read: "+err.Error(), "")
 	}
 	if f.path != "" {
+		const hint = "nothing of the keeper's: find out what it is, and remove it or move it elsewhere"
 		switch {
+		case stat.Mode&unix.S_IFMT != unix.S_IFREG:
+			return nil, f.flaw("is not a regular file", hint)
+		case stat.Nlink != 1:
+			return nil, f.flaw(fmt.Sprintf("is a file with %d names", stat.Nlink), hint)
 		case int(stat.Uid) != f.owner:
-			return nil, f.flaw(fmt.Sprintf("belongs to uid %d, and the keeper is %d", stat.Uid, f.owner),
-				fmt.Sprintf("chown %d %s", f.owner, f.path))
+			return nil, f.flaw(fmt.Sprintf("belongs to uid %d, and the keeper is %d", stat.Uid, f.owner), hint)
 		case stat.Mode&0o777&^f.mode != 0:
 			return nil, f.flaw(fmt.Sprintf("is open to others (mode %04o)", stat.Mode&0o7777),
 				fmt.Sprintf("chmod %o %s", f.mode, f.path))

@@ -27,6 +27,12 @@ type flaw struct {
 	what, hint string
 }
 
+// A pairFlaw is a flaw of one of the two files of a pair.
+type pairFlaw struct {
+	key string // of the configuration, that names the file; "" for what has none
+	flaw
+}
+
 // A pair is a certificate and its key.
 type pair struct {
 	chain [][]byte // DER, the site's own first
@@ -39,24 +45,25 @@ type pair struct {
 }
 
 // load reads one pair. Both files are looked at before anything is said.
-func load(named conf.Certificate, files Files) (pair, []flaw) {
+func load(named conf.Certificate, files Files) (pair, []pairFlaw) {
+	const ofCert, ofKey = "site.tls.cert", "site.tls.key"
 	var p pair
-	var flaws []flaw
+	var flaws []pairFlaw
 	if f := p.readChain(files.Cert); f.what != "" {
-		flaws = append(flaws, flaw{named.Cert + ": " + f.what, f.hint})
+		flaws = append(flaws, pairFlaw{ofCert, flaw{named.Cert + ": " + f.what, f.hint}})
 	}
 	if f := p.readKey(files.Key, named.Key); f.what != "" {
-		flaws = append(flaws, flaw{named.Key + ": " + f.what, f.hint})
+		flaws = append(flaws, pairFlaw{ofKey, flaw{named.Key + ": " + f.what, f.hint}})
 	}
 	if len(flaws) > 0 {
 		return pair{}, flaws
 	}
 	public, ok := p.leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !public.Equal(p.key.Public()) {
-		return pair{}, []flaw{{
+		return pair{}, []pairFlaw{{ofKey, flaw{
 			named.Key + ": is not the key of the first certificate in " + named.Cert,
 			"the site's own certificate must be the first in its file, those of the CA follow",
-		}}
+		}}}
 	}
 	return p, nil
 }

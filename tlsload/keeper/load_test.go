@@ -91,23 +91,25 @@ func TestMistakes(t *testing.T) {
 	block := func(kind string, headers map[string]string) []byte {
 		return pem.EncodeToMemory(&pem.Block{Type: kind, Headers: headers, Bytes: []byte{1, 2, 3}})
 	}
+	const ofCert, ofKey = "site.tls.cert", "site.tls.key"
 	cases := map[string]struct {
 		cert, key  []byte
+		of         string // what names the file that is wrong
 		what, hint string // parts of the message
 	}{
-		"exchanged":           {private, cert, "/etc/shop.pem: holds no certificate", "exchanged"},
-		"no key":              {cert, cert, "/etc/shop.key: holds no private key", "exchanged"},
-		"empty":               {cert, nil, "holds no private key", "BEGIN PRIVATE KEY"},
-		"encrypted PKCS 8":    {cert, block("ENCRYPTED PRIVATE KEY", nil), "is encrypted", "openssl pkey -in /etc/shop.key"},
-		"encrypted of old":    {cert, block("RSA PRIVATE KEY", map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}), "is encrypted", "openssl pkey"},
-		"OpenSSH":             {cert, block("OPENSSH PRIVATE KEY", nil), "is a OPENSSH PRIVATE KEY", "PKCS 8"},
-		"damaged key":         {cert, block("PRIVATE KEY", nil), "the private key is damaged", ""},
-		"damaged certificate": {block("CERTIFICATE", nil), private, "the first certificate is damaged", ""},
-		"another key":         {cert, pkcs8(t, keys()["Ed25519"]), "/etc/shop.key: is not the key of the first certificate in /etc/shop.pem", "must be the first"},
-		"RSA of 1024":         {cert, pkcs8(t, weak), "an RSA key of 1024 bits", "P-256"},
-		"P-224":               {cert, pkcs8(t, p224), "P-224, which TLS does not know", "P-256"},
-		"too many":            {bytes.Repeat(cert, 17), private, "holds 17 certificates", "intermediate"},
-		"too large":           {append(cert, make([]byte, fileBytesMax)...), private, "at most 1048576 are read", ""},
+		"exchanged":           {private, cert, ofCert, "/etc/shop.pem: holds no certificate", "exchanged"},
+		"no key":              {cert, cert, ofKey, "/etc/shop.key: holds no private key", "exchanged"},
+		"empty":               {cert, nil, ofKey, "holds no private key", "BEGIN PRIVATE KEY"},
+		"encrypted PKCS 8":    {cert, block("ENCRYPTED PRIVATE KEY", nil), ofKey, "is encrypted", "openssl pkey -in /etc/shop.key"},
+		"encrypted of old":    {cert, block("RSA PRIVATE KEY", map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}), ofKey, "is encrypted", "openssl pkey"},
+		"OpenSSH":             {cert, block("OPENSSH PRIVATE KEY", nil), ofKey, "is a OPENSSH PRIVATE KEY", "PKCS 8"},
+		"damaged key":         {cert, block("PRIVATE KEY", nil), ofKey, "the private key is damaged", ""},
+		"damaged certificate": {block("CERTIFICATE", nil), private, ofCert, "the first certificate is damaged", ""},
+		"another key":         {cert, pkcs8(t, keys()["Ed25519"]), ofKey, "/etc/shop.key: is not the key of the first certificate in /etc/shop.pem", "must be the first"},
+		"RSA of 1024":         {cert, pkcs8(t, weak), ofKey, "an RSA key of 1024 bits", "P-256"},
+		"P-224":               {cert, pkcs8(t, p224), ofKey, "P-224, which TLS does not know", "P-256"},
+		"too many":            {bytes.Repeat(cert, 17), private, ofCert, "holds 17 certificates", "intermediate"},
+		"too large":           {append(cert, make([]byte, fileBytesMax)...), private, ofCert, "at most 1048576 are read", ""},
 	}
 	for name, c := range cases {
 		store, _, err := loadOne(t, c.cert, c.key)
@@ -116,7 +118,7 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%s: got %v", name, err)
 			continue
 		}
-		if mistake.Line != 4 || !strings.Contains(mistake.What, c.what) || !strings.Contains(mistake.Hint, c.hint) {
+		if mistake.Line != 4 || mistake.Key != c.of || !strings.Contains(mistake.What, c.what) || !strings.Contains(mistake.Hint, c.hint) {
 			t.Errorf("%s: got %v", name, mistake)
 		}
 		if strings.Contains(err.Error(), "MII") {
@@ -127,7 +129,7 @@ func TestMistakes(t *testing.T) {
 
 func TestAllMistakesAreSaid(t *testing.T) {
 	_, _, err := loadOne(t, nil, nil)
-	if got := strings.Count(err.Error(), "sallyport.toml:4: site.tls: "); got != 2 {
+	if got := strings.Count(err.Error(), "sallyport.toml:4: site.tls."); got != 2 {
 		t.Errorf("got %d mistakes, want 2:\n%v", got, err)
 	}
 	if f := checkKey(notForTLS{}); f.what == "" {

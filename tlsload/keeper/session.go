@@ -12,13 +12,13 @@ import (
 // A state is how far a session has come.
 //
 //	waiting ── Hello ──► greeted ── Hello of a next core ──► greeted
-//	   └───────── end of the link, from either ─────────────► ended
+//	   └─ end of the link, or of one of its directions ──────► ended
 type state uint8
 
 const (
 	waiting state = iota // no Hello yet: the core may have said it to a keeper before this one
 	greeted              // session.epoch is the core's
-	ended                // the link has no other end any more
+	ended                // the link has no other end any more, or a core has shut it
 	states
 )
 
@@ -50,8 +50,19 @@ type session struct {
 	link   int
 	state  state
 	epoch  uint64 // of the core; since greeted
-	next   int    // certificate to be sent; those before it have been
+
+	// What is owed to the core: the ticket keys, and the certificates from next on.
+	untold bool
+	next   int
+	began  time.Time // when the certificates were last sent from the first
 }
+
+// What a Hello of 9 bytes may cost: a core that is not honest any more would have
+// megabytes for it, as often as it likes.
+const (
+	payMost    = 8           // certificates in a turn, so that other links get theirs
+	beginEvery = time.Second // on one link, from the first certificate
+)
 
 // permits looks a packet up in the table.
 func (s *session) permits(op keywire.Op, epoch uint64) bool {
@@ -68,16 +79,16 @@ func (s *session) permits(op keywire.Op, epoch uint64) bool {
 	}
 }
 
-// read takes one packet from the link and answers it. hungUp says that there is
-// no other end any more, which tells an empty packet from the end.
-func (s *session) read(hungUp bool) {
+// read takes one packet from the link and answers it. An empty one is malformed;
+// it is also what the end of a link looks like, until poll tells.
+func (s *session) read() {
 	n, err := keywire.Receive(s.link, s.keeper.request)
 	switch {
 	case errors.Is(err, unix.EAGAIN):
 	case errors.Is(err, keywire.ErrOversize):
 		s.refuse(0, 0, keywire.Malformed)
-	case err != nil || n == 0 && hungUp:
-		s.state = ended
+	case err != nil:
+		s.end(err)
 	default:
 		s.take(s.keeper.request[:n])
 	}
@@ -100,33 +111,52 @@ func (s *session) take(packet []byte) {
 	}
 }
 
-// hello begins to send the certificates, and sends the ticket keys. Internal ones
-// are renewed here, when it is time: cores ask every hour, and nobody else would
-// notice. A core that repeats it while certificates are on their way gets the rest
-// of them, not all from the first.
+// hello notes that the core is owed everything. Internal certificates are renewed
+// here, when it is time: cores ask every hour, and nobody else would notice. A core
+// that repeats it while certificates are on their way, or too soon, gets the rest of
+// them, not all from the first; one that misses some repeats it for longer.
+//
+// Another epoch than before is a core that has died, maybe in the hands of somebody
+// who knows the ticket keys.
 func (s *session) hello(packet []byte, epoch uint64) {
 	if _, err := keywire.DecodeHello(packet); err != nil {
 		s.refuse(epoch, 0, keywire.Malformed)
 		return
 	}
-	if s.state != greeted || s.epoch != epoch || !s.owes() {
-		s.next = 0
+	now := time.Now()
+	another := s.state == greeted && s.epoch != epoch
+	begin := another || s.next == 0 || s.next == len(s.keeper.store.pairs)
+	s.state, s.epoch, s.untold = greeted, epoch, true
+	if begin && now.Sub(s.began) >= beginEvery {
+		s.next, s.began = 0, now
+		s.keeper.renew(now)
 	}
-	s.state, s.epoch = greeted, epoch
-	s.keeper.renew(time.Now())
-	// When it finds no room the core misses it, and says Hello again.
-	_ = s.send(keywire.Tickets{Epoch: epoch, Keys: s.keeper.tickets.keys[:]}.Append(s.keeper.reply[:0]))
-	s.pay()
+	if another {
+		s.keeper.tickets.spoil(now)
+		s.keeper.rotate(now)
+	}
 }
 
-// owes says whether certificates are still to be sent.
-func (s *session) owes() bool { return s.state == greeted && s.next < len(s.keeper.store.pairs) }
+// owes says whether the core is still to be sent something.
+func (s *session) owes() bool {
+	return s.state == greeted && (s.untold || s.next < len(s.keeper.store.pairs))
+}
 
-// pay sends certificates while there is room in the link.
+// pay sends what is owed, while there is room in the link and the turn lasts.
 func (s *session) pay() {
-	for s.owes() {
-		err := s.send(s.keeper.store.certificate(s.epoch, s.next).Append(s.keeper.reply[:0]))
+	if s.untold {
+		err := s.send(keywire.Tickets{Epoch: s.epoch, Keys: s.keeper.tickets.keys[:]}.Append(s.keeper.reply[:0]))
 		if errors.Is(err, unix.EAGAIN) {
+			return
+		}
+		s.untold = false
+	}
+	for range payMost {
+		if !s.owes() {
+			return
+		}
+		err := s.send(s.keeper.store.certificate(s.epoch, s.next).Append(s.keeper.reply[:0]))
+		if errors.Is(err, unix.EAGAIN) || s.state == ended {
 			return
 		}
 		if err != nil { // such as EMSGSIZE, where net.core.wmem_default was made tiny
@@ -163,8 +193,22 @@ func (s *session) refuse(epoch, id uint64, reason keywire.Reason) {
 	_ = s.send(keywire.Refused{Epoch: epoch, ID: id, Reason: reason}.Append(s.keeper.reply[:0])) // as in sign
 }
 
-// send keeps the grown buffer for the next packet.
+// send keeps the grown buffer for the next packet. What is not read any more is a
+// link that has ended.
 func (s *session) send(packet []byte) error {
 	s.keeper.reply = packet
-	return keywire.Send(s.link, packet)
+	err := keywire.Send(s.link, packet)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		s.end(err)
+	}
+	return err
+}
+
+// end leaves the link alone from now on. No honest core shuts it: it is its
+// successor's, too.
+func (s *session) end(cause error) {
+	if s.state != ended {
+		s.keeper.log.Warn().Int("link", s.index).Err(cause).Msg("link ended")
+	}
+	s.state = ended
 }

@@ -7,8 +7,10 @@ import (
 	"crypto/sha512"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"sallyport/tlsload/keywire"
 )
@@ -64,7 +66,8 @@ func TestAnswers(t *testing.T) {
 			s := &k.sessions[0]
 			s.state, s.epoch = state, 7
 			told(t, core, packet)
-			s.read(false)
+			s.react(unix.POLLIN)
+			s.react(unix.POLLOUT)
 			reply := heard(t, core)
 			got, epoch, _ := keywire.Head(reply)
 			wanted := want[op][state]
@@ -118,7 +121,7 @@ func TestRefused(t *testing.T) {
 		s := &k.sessions[0]
 		s.state, s.epoch = greeted, 7
 		told(t, core, c.packet)
-		s.read(false)
+		s.react(unix.POLLIN)
 		if got, err := keywire.DecodeRefused(heard(t, core)); err != nil || got != c.want {
 			t.Errorf("%s: got %+v, %v; want %+v", name, got, err, c.want)
 		}
@@ -157,7 +160,9 @@ func TestNextCore(t *testing.T) {
 	s := &k.sessions[0]
 	for epoch := uint64(1); epoch < 4; epoch++ {
 		told(t, core, keywire.Hello{Epoch: epoch}.Append(nil))
-		s.read(false)
+		s.began = time.Time{} // long ago
+		s.react(unix.POLLIN)
+		s.react(unix.POLLOUT)
 		tickets, err := keywire.DecodeTickets(heard(t, core))
 		if err != nil || tickets.Epoch != epoch || len(tickets.Keys) != 3 {
 			t.Errorf("core %d: got %d keys of epoch %d, %v", epoch, len(tickets.Keys), tickets.Epoch, err)

@@ -19,14 +19,15 @@ type Store struct {
 	authority *authority // nil when no certificate is internal
 }
 
-// Files are the descriptors of a certificate and its key. They stay open, and
-// their offsets stay where they are: a successor of this process reads them again.
+// Files are the descriptors of a certificate and its key. Load leaves their offsets
+// where they are, for a successor of this process reads them again, and has no use
+// for them afterwards: whoever opened them closes them.
 type Files struct {
 	Cert, Key int
 }
 
 // AuthorityFiles are the descriptors of what is kept of the internal CA, to be
-// read and written. They stay open, too.
+// read and written. After Load they are of no use either.
 type AuthorityFiles struct {
 	Secret, Root int
 }
@@ -54,7 +55,11 @@ func Load(plan conf.Keeper, files []Files, kept AuthorityFiles, log zerolog.Logg
 		}
 		pair, flaws := store.load(named, files[i], now)
 		for _, f := range flaws {
-			wrong(named.Where, f)
+			where := named.Where
+			if f.key != "" {
+				where.Key = f.key
+			}
+			wrong(where, f.flaw)
 		}
 		if len(flaws) > 0 {
 			continue
@@ -71,13 +76,13 @@ func Load(plan conf.Keeper, files []Files, kept AuthorityFiles, log zerolog.Logg
 }
 
 // load is one pair, of whichever kind.
-func (s *Store) load(named conf.Certificate, files Files, now time.Time) (pair, []flaw) {
+func (s *Store) load(named conf.Certificate, files Files, now time.Time) (pair, []pairFlaw) {
 	if !named.Internal {
 		return load(named, files)
 	}
 	p, err := s.authority.pair(named.Hosts, now)
 	if err != nil {
-		return pair{}, []flaw{{what: err.Error()}}
+		return pair{}, []pairFlaw{{flaw: flaw{what: err.Error()}}}
 	}
 	return p, nil
 }

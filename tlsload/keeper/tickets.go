@@ -5,32 +5,57 @@ import (
 	"time"
 )
 
-// ticketLife is how long a ticket key is in force. Clients keep tickets for the
-// length of a visit; whoever gets hold of a key can read what was resumed with it
-// in TLS 1.2, so it should not live for days.
-const ticketLife = 8 * time.Hour
+const (
+	// How long a ticket key is in force. Clients keep tickets for the length of a visit;
+	// whoever gets hold of a key can read what was resumed with it in TLS 1.2, so it
+	// should not live for days.
+	ticketLife = 8 * time.Hour
+	// How soon spoilt keys may follow others. A core that names one epoch after the
+	// other would have every client make full handshakes.
+	ticketLifeLeast = time.Minute
+)
 
 // ticketKeys seal session tickets: current, previous, next. The first seals; all
 // open. A core knows the next one up to 8 hours before it seals.
 type ticketKeys struct {
-	keys [3][32]byte
-	due  time.Time // of the next rotation
+	keys    [3][32]byte
+	due     time.Time // of the next rotation
+	drawn   time.Time // when all of them were
+	spoiled bool      // all are to be drawn anew, when it is due
 }
 
 func newTicketKeys(now time.Time) ticketKeys {
-	t := ticketKeys{due: now.Add(ticketLife)}
-	for i := range t.keys {
-		rand.Read(t.keys[i][:]) // never fails, says its documentation
-	}
+	var t ticketKeys
+	t.draw(now)
 	return t
 }
 
-// rotate moves the keys on when it is time.
-func (t *ticketKeys) rotate(now time.Time) {
-	if now.Before(t.due) {
-		return
+// draw makes all keys new.
+func (t *ticketKeys) draw(now time.Time) {
+	for i := range t.keys {
+		rand.Read(t.keys[i][:]) // never fails, says its documentation
 	}
-	t.keys[0], t.keys[1] = t.keys[2], t.keys[0]
-	rand.Read(t.keys[2][:])
-	t.due = now.Add(ticketLife)
+	t.due, t.drawn, t.spoiled = now.Add(ticketLife), now, false
+}
+
+// spoil says that somebody may know all keys. None of them is used for longer than
+// ticketLifeLeast then.
+func (t *ticketKeys) spoil(now time.Time) {
+	t.spoiled = true
+	t.due = t.drawn.Add(ticketLifeLeast)
+}
+
+// rotate moves the keys on when it is time, and reports whether it was.
+func (t *ticketKeys) rotate(now time.Time) bool {
+	switch {
+	case now.Before(t.due):
+		return false
+	case t.spoiled:
+		t.draw(now)
+	default:
+		t.keys[0], t.keys[1] = t.keys[2], t.keys[0]
+		rand.Read(t.keys[2][:])
+		t.due = now.Add(ticketLife)
+	}
+	return true
 }

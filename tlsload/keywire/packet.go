@@ -2,6 +2,7 @@ package keywire
 
 import (
 	"errors"
+	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -9,6 +10,17 @@ import (
 
 // ErrOversize means that a packet was longer than any message to this end. It is gone.
 var ErrOversize = errors.New("keywire: oversize packet")
+
+// Harden closes this end of a link to descriptors: whoever sends one gets EPERM,
+// with Linux from 6.16 on (SO_PASSRIGHTS). Before that one is closed unread, since
+// Receive has no room for it. It holds for every process that has this end.
+func Harden(fd int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSRIGHTS, 0)
+	if err != nil && !errors.Is(err, unix.ENOPROTOOPT) { // an older kernel
+		return fmt.Errorf("keywire: close link to descriptors: %w", err)
+	}
+	return nil
+}
 
 // Send writes one packet and never waits: unix.EAGAIN means that the other end
 // does not read. The call is raw, because it cannot block: telling the scheduler

@@ -114,7 +114,18 @@ type report struct {
 	Limits map[string]string // soft and hard, of /proc/self/limits
 	Files  map[string]string // descriptor to what it is, beyond the runtime's own
 	Env    []string
-	Dumps  int // PR_GET_DUMPABLE
+	Dumps  int    // PR_GET_DUMPABLE
+	Folder string // the current one
+	Keys   int    // the session keyring's number; 0 where the kernel has none
+}
+
+// sessionKeys is the number of the session keyring; 0 where there is none to be had.
+func sessionKeys() int {
+	id, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true)
+	if err != nil {
+		return 0
+	}
+	return id
 }
 
 func writeReport(to io.Writer) error {
@@ -129,6 +140,10 @@ func writeReport(to io.Writer) error {
 	if r.Dumps, err = unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return err
 	}
+	if r.Folder, err = os.Getwd(); err != nil {
+		return err
+	}
+	r.Keys = sessionKeys()
 	for fd := range 20 {
 		target, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 		if err == nil && !strings.Contains(target, "event") && !strings.Contains(target, "cgroup") {
@@ -221,6 +236,9 @@ func check(t *testing.T, r report, pid, uid int) {
 		"Uid": four, "Gid": four, "NoNewPrivs": "1", "Umask": "0077",
 		"CapInh": zeros, "CapPrm": zeros, "CapEff": zeros, "CapAmb": zeros,
 	}
+	if r.Folder != "/" || r.Keys != 0 && r.Keys == sessionKeys() {
+		t.Errorf("runs in %s, with the session keyring %d, and the starter has %d", r.Folder, r.Keys, sessionKeys())
+	}
 	for name, value := range want {
 		if r.Status[name] != value {
 			t.Errorf("%s: %q, want %q", name, r.Status[name], value)
@@ -289,6 +307,9 @@ func TestBecomeApp(t *testing.T) {
 		if r.Status[name] != want {
 			t.Errorf("%s: %q, want %q", name, r.Status[name], want)
 		}
+	}
+	if folder, _ := os.Getwd(); r.Folder != folder { // "" is none
+		t.Errorf("runs in %s", r.Folder)
 	}
 	if r.Dumps == 0 || !slices.Contains(r.Env, "SECRET=1") || r.Files["1"] == "/dev/null" || r.Files["1"] != r.Files["2"] {
 		t.Errorf("dumpable %d, stdout %s, environment %v", r.Dumps, r.Files["1"], r.Env)

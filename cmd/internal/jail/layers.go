@@ -14,6 +14,23 @@ import (
 // setresuid and friends change all threads, and cannot do that where cgo is
 // linked in (the race detector).
 
+// leaveFolder ends the starter's folder as a way to what its user may not reach by path.
+func leaveFolder(conf.ID) error {
+	return unix.Chdir("/") // of all threads: this process is about to be another
+}
+
+// leaveKeyring leaves the starter's session keyring, whose keys root's tools put
+// there, for a new and empty one, keyctl_join_session_keyring(3). A kernel
+// without keys, or a container's filter, has none to leave.
+func leaveKeyring(conf.ID) error {
+	_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0) // by name "" it would be a name
+	switch err {
+	case unix.ENOSYS, unix.EPERM, unix.EDQUOT:
+		return nil
+	}
+	return err
+}
+
 // limitResources forbids core files and locked memory, and allows as many
 // descriptors as the hard limit does. Limits are only lowered, which needs no
 // capability; RLIMIT_FSIZE stays, for stderr may be a file.

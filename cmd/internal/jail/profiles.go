@@ -35,10 +35,11 @@ type layer struct {
 
 // profiles is the table: what each role gives away, in order. The order counts:
 // bounding set and groups need the privilege that identity ends, and
-// a change of identity forgets the parent-death signal.
+// a change of identity forgets the parent-death signal. An app keeps its folder
+// and the limits of the starter, and so does its warden for it.
 func profiles() map[Role]profile {
-	limits := layer{"resource limits", limitResources}
 	shed := []layer{
+		{"session keyring", leaveKeyring},
 		{"bounding set", emptyBoundingSet},
 		{"groups", changeGroups},
 		{"identity", changeIdentity},
@@ -52,7 +53,7 @@ func profiles() map[Role]profile {
 		{"capabilities", demandNoCapability},
 		{"no_new_privs", demandNoNewPrivileges},
 	}
-	ours := slices.Concat([]layer{limits}, shed)
+	ours := slices.Concat([]layer{{"folder", leaveFolder}, {"resource limits", limitResources}}, shed)
 	parent := layer{"parent-death signal", dieWithParent}
 	child := slices.Concat(ours, []layer{parent})
 	return map[Role]profile{
