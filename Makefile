@@ -33,6 +33,7 @@ lint:
 unit:
 	go test -race $$(go list ./... | grep -v -e /e2e -e /cmd/)
 	GORACE=atexit_sleep_ms=0 go test -race -p 1 ./cmd/...
+	go test -run Alloc ./proxy/... ./sockets/loop ./tlsload/... # what the race detector hides
 
 # A little of every fuzz target; a longer search is FUZZTIME=10m make fuzz.
 fuzz:

@@ -184,6 +184,25 @@ func (h *house) says(message string) map[string]any {
 	return nil
 }
 
+// saysBoth reads the log until two wardens have had their say, in either order.
+func (h *house) saysBoth(one, other string) (of, and map[string]any) {
+	h.t.Helper()
+	for of == nil || and == nil {
+		if !h.log.Scan() {
+			h.t.Fatalf("never said: %s and %s (%v)", one, other, h.log.Err())
+		}
+		var facts map[string]any
+		_ = json.Unmarshal(h.log.Bytes(), &facts) // what is no JSON has no message
+		switch facts["message"] {
+		case one:
+			of = facts
+		case other:
+			and = facts
+		}
+	}
+	return of, and
+}
+
 // startReady runs the house and waits until it serves.
 func (h *house) startReady() map[string]any {
 	h.t.Helper()

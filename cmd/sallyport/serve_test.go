@@ -207,11 +207,11 @@ func TestServeApp(t *testing.T) {
 	asBoth(t, func(t *testing.T, uid int) {
 		h := buildApp(t, uid)
 		h.start()
-		started := h.says("app started")
+		started, ready := h.saysBoth("app started", "ready")
 		if got := text(started, "command"); !strings.HasPrefix(got, "./sallyport-app 3 "+h.dir+"/") {
 			t.Errorf("command %s", got)
 		}
-		h.address = strings.Trim(text(h.says("ready"), "http"), "[]")
+		h.address = strings.Trim(text(ready, "http"), "[]")
 		if pid := h.tell("pid"); pid != text(started, "pid") || groupOf(t, number(t, pid)) != number(t, pid) {
 			t.Errorf("pid %s, and %v was started", pid, started)
 		}

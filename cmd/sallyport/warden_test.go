@@ -122,6 +122,9 @@ func TestUnlinked(t *testing.T) {
 	if died := h.says("process died"); text(died, "process") != "core" || !strings.Contains(text(died, "reason"), "link to the keeper") {
 		t.Errorf("%v", died)
 	}
+	if !h.gone(keeperGrace / 2) {
+		t.Error("the keeper was not asked to end, or before it could listen")
+	}
 	h.ends(exitMistake)
 	h.empty(time.Second)
 }
@@ -332,6 +335,9 @@ func TestGroupSignal(t *testing.T) {
 	}
 	h.one("sallyport-keeper") // whom the guest may still need
 	guest.Close()
+	if !h.gone(keeperGrace / 2) {
+		t.Error("the keeper was not asked to end")
+	}
 	h.ends(exitFine)
 	h.empty(0)
 }
