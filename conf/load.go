@@ -25,7 +25,7 @@ func Load(path string, at Surroundings) (*Plan, []Mistake) {
 		return nil, []Mistake{{Place{File: path}, f.what, f.hint}}
 	}
 	plan, mistakes := parse(path, text, at)
-	mistakes = append(mistakes, checkRights(path, absolute, at.UID == 0)...)
+	mistakes = append(mistakes, checkRights(path, absolute, writersOf(at))...)
 	if plan != nil {
 		mistakes = append(mistakes, plan.checkCertificates()...)
 	}
@@ -108,9 +108,8 @@ func cause(err error) string {
 
 // checkRights refuses a file that others may write, or replace because they may
 // write its folder: whoever writes it tells root what to open. A sticky folder
-// passes, in it one replaces only one's own. Both ends of a link count. For root,
-// everybody but root is others: an owner, and a group that is not root's.
-func checkRights(name, absolute string, asRoot bool) []Mistake {
+// passes, in it one replaces only one's own. Both ends of a link count.
+func checkRights(name, absolute string, may writers) []Mistake {
 	var mistakes []Mistake
 	wrong := func(what, hint string) {
 		mistakes = append(mistakes, Mistake{Place{File: name}, what, hint})
@@ -120,7 +119,7 @@ func checkRights(name, absolute string, asRoot bool) []Mistake {
 		folders = append(folders, filepath.Dir(real))
 	}
 	if info, err := os.Stat(absolute); err == nil && info.Mode().IsRegular() {
-		if whom, fix := others(info, asRoot); whom != "" {
+		if whom, fix := others(info, may); whom != "" {
 			wrong("may be written by "+whom, fix+absolute)
 		}
 	}
@@ -129,26 +128,43 @@ func checkRights(name, absolute string, asRoot bool) []Mistake {
 		if err != nil {
 			continue // reading the file has failed too
 		}
-		if whom, fix := others(info, asRoot); whom != "" {
+		if whom, fix := others(info, may); whom != "" {
 			wrong("is in a folder that "+whom+" may write", fix+folder)
 		}
 	}
 	return mistakes
 }
 
+// writers are who may write a configuration that root runs: root, and whoever
+// became root by sudo, which says who that was (sudo(8)). For anybody else's own start
+// the owner of a file is no question.
+type writers struct {
+	anyOwner bool
+	uid, gid int // beside root's
+}
+
+func writersOf(at Surroundings) writers {
+	may := writers{anyOwner: at.UID != 0}
+	// Without sudo both stay root's own, as for a text that is no number.
+	may.uid, _ = strconv.Atoi(at.env("SUDO_UID"))
+	may.gid, _ = strconv.Atoi(at.env("SUDO_GID"))
+	return may
+}
+
 // others names who may write a file and should not, and the command that ends
 // that; "" when there is nobody.
-func others(info fs.FileInfo, asRoot bool) (whom, fix string) {
+func others(info fs.FileInfo, may writers) (whom, fix string) {
 	stat, _ := info.Sys().(*syscall.Stat_t) // it is one on Linux
+	uid, gid := int(stat.Uid), int(stat.Gid)
 	switch {
-	case asRoot && stat.Uid != 0:
-		return fmt.Sprintf("uid %d", stat.Uid), "chown root "
+	case !may.anyOwner && uid != 0 && uid != may.uid:
+		return fmt.Sprintf("uid %d", uid), "chown root "
 	case info.IsDir() && info.Mode()&fs.ModeSticky != 0:
 		return "", ""
 	case info.Mode()&0o002 != 0:
 		return "others", "chmod o-w "
-	case asRoot && info.Mode()&0o020 != 0 && stat.Gid != 0:
-		return fmt.Sprintf("group %d", stat.Gid), "chmod g-w "
+	case !may.anyOwner && info.Mode()&0o020 != 0 && gid != 0 && gid != may.gid:
+		return fmt.Sprintf("group %d", gid), "chmod g-w "
 	}
 	return "", ""
 }

@@ -100,6 +100,8 @@ func TestLoadAsRoot(t *testing.T) {
 		{"of another", 65534, 0, 0o600, "uid 65534", "chown root"},
 		{"for a group", 0, 65534, 0o660, "group 65534", "chmod g-w"},
 		{"for root's group", 0, 0, 0o660, "", ""},
+		{"of who called sudo", 60613, 60614, 0o660, "", ""},
+		{"for the group of another", 60613, 60613, 0o660, "group 60613", "chmod g-w"},
 		{"for others", 0, 0, 0o602, "others", "chmod o-w"},
 		{"sticky", 0, 65534, 0o777 | sticky, "", ""},
 		{"sticky, of another", 65534, 0, 0o777 | sticky, "uid 65534", "chown root"},
@@ -113,7 +115,9 @@ func TestLoadAsRoot(t *testing.T) {
 					t.Fatal(err)
 				}
 				chmod(t, path, mode)
-				_, mistakes := Load(file, root())
+				at := root()
+				at.Env = func(name string) string { return map[string]string{"SUDO_UID": "60613", "SUDO_GID": "60614"}[name] }
+				_, mistakes := Load(file, at)
 				return mistakeText(mistakes)
 			}
 			want := ""

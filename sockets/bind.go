@@ -130,7 +130,7 @@ func bindStream(where address) (int, error) {
 //
 // A unix listener whose receiving side was shut down still says that it listens
 // (SO_ACCEPTCONN is 1), and never accepts again. Nothing heals that; not to let it
-// happen is the jail's part, whose filter has no shutdown of listeners.
+// happen is for the filter that package jail is to have.
 func Heal(fd int) (healed bool, err error) {
 	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err != nil {
