@@ -37,12 +37,7 @@ unit:
 
 # A little of every fuzz target; a longer search is FUZZTIME=10m make fuzz.
 fuzz:
-	@set -e; for package in $$(go list ./...); do \
-		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
-			echo go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
-			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
-		done; \
-	done
+	@sh e2e/fuzz $(FUZZTIME)
 
 # The real binaries with real apps; what needs root says so when it is skipped.
 e2e: build
