@@ -80,7 +80,7 @@ func keys() []key {
 		{name: "limits.line", kind: takesSize, fallback: "8190", least: 256, most: 1 << 20},
 		{name: "limits.head_time", kind: takesDuration, fallback: "30s"},
 		{name: "limits.body_idle", kind: takesDuration, fallback: "30s"},
-		{name: "limits.body_rate", kind: takesSize, fallback: "512", most: 1 << 30, part: "a least rate of bodies", on: noticed},
+		{name: "limits.body_rate", kind: takesSize, fallback: "512", most: 1 << 30},
 		{name: "limits.write_idle", kind: takesDuration, fallback: "60s"},
 		{name: "limits.keepalive_idle", kind: takesDuration, fallback: "75s"},
 		{name: "limits.requests_per_connection", kind: takesNumber, fallback: "0", most: 1 << 30},

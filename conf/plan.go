@@ -100,6 +100,7 @@ type Limits struct {
 	LineBytes             int           // request line, or one field
 	HeadTime              time.Duration // from the first to the last byte of a head; also the TLS handshake
 	BodyIdle              time.Duration // between two reads of a body
+	BodyRate              int64         // bytes of a body in a second of waiting, at least; over twice BodyIdle, or a minute without that
 	WriteIdle             time.Duration // without progress of a write
 	KeepaliveIdle         time.Duration // between two requests
 	RequestsPerConnection int

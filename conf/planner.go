@@ -82,6 +82,7 @@ func (p *planner) limits() Limits {
 		LineBytes:             int(s.number("line")),
 		HeadTime:              s.duration("head_time"),
 		BodyIdle:              s.duration("body_idle"),
+		BodyRate:              s.number("body_rate"),
 		WriteIdle:             s.duration("write_idle"),
 		KeepaliveIdle:         s.duration("keepalive_idle"),
 		RequestsPerConnection: int(s.number("requests_per_connection")),

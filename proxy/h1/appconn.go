@@ -136,9 +136,9 @@ func (a *AppConn) Await(firstByte time.Duration) error {
 	if len(a.in.unused()) > 0 {
 		return nil
 	}
-	a.in.pace(firstByte)
+	a.in.pace(firstByte, rate{})
 	err := a.in.fill()
-	a.in.pace(a.idle)
+	a.in.pace(a.idle, rate{})
 	a.read = a.read || err == nil
 	return err
 }
@@ -210,7 +210,7 @@ func (a *AppConn) Trailer() *message.Fields {
 // SetIdle changes the limit of waits without progress; 0 is none.
 func (a *AppConn) SetIdle(idle time.Duration) {
 	a.idle = idle
-	a.in.pace(idle)
+	a.in.pace(idle, rate{})
 	if idle == 0 {
 		a.in.limitWrite(0)
 	}

@@ -102,8 +102,7 @@ func (c *ClientConn) endIdle() {
 func (c *ClientConn) setIdle(wait time.Duration) {
 	c.idleMu.Lock()
 	defer c.idleMu.Unlock()
-	c.in.idle = 0
-	c.in.limitRead(wait)
+	c.in.limitAll(wait)
 	c.idle = true
 }
 
@@ -267,8 +266,7 @@ func (c *ClientConn) readHead() *message.Refusal {
 	c.body.toClose() // until the head tells
 	c.received.Store(false)
 	c.expect = false
-	c.in.idle = 0
-	c.in.limitRead(c.engine.Limits.HeadTime)
+	c.in.limitAll(c.engine.Limits.HeadTime)
 	if err := c.skipEmptyLine(); err != nil {
 		return refusalOf(err)
 	}
@@ -311,7 +309,7 @@ func (c *ClientConn) begin(how message.Framing) {
 	c.reply.head = string(req.Method) == "HEAD"
 	c.reply.keep = !how.Close && (c.reply.minor == 1 || how.Keep) &&
 		(limits.RequestsPerConnection == 0 || c.served < limits.RequestsPerConnection)
-	c.in.pace(limits.BodyIdle)
+	c.in.pace(limits.BodyIdle, rateOf(limits))
 	if how.Chunked {
 		c.body.inChunks()
 	} else {
@@ -377,8 +375,7 @@ func (c *ClientConn) linger() {
 	c.in.discard()
 	c.in.resume()
 	c.in.widen()
-	c.in.idle = 0
-	c.in.limitRead(lingerTime)
+	c.in.limitAll(lingerTime)
 	for read := 0; read < lingerBytes; {
 		if c.in.fill() != nil {
 			return

@@ -103,7 +103,7 @@ func (c *ClientConn) beginTunnel() {
 	c.body.settle()
 	c.body.toClose()
 	c.received.Store(false) // so that Finish ends the reading
-	c.in.pace(0)
+	c.in.pace(0, rate{})
 }
 
 func (c *ClientConn) replyInterim(resp *message.Response) error {

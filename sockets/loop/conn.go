@@ -285,6 +285,10 @@ func (c *Conn) LimitRead(wait time.Duration) { c.limit(&c.reading, c.after(wait)
 // LimitWrite is LimitRead for writes.
 func (c *Conn) LimitWrite(wait time.Duration) { c.limit(&c.writing, c.after(wait)) }
 
+// Clock is the loop's own clock, in nanoseconds: the moment of the last event or
+// sweep, which is at most a tenth of a second ago.
+func (c *Conn) Clock() int64 { return c.loop.clock.Load() }
+
 func (c *Conn) after(wait time.Duration) int64 {
 	switch {
 	case wait == 0:
