@@ -54,6 +54,7 @@ type Listener struct {
 // Core is the part of the plan that a core process is given: no path of a key, a
 // certificate or a configuration file is in it; File of a Place is a last element.
 type Core struct {
+	Workers       int // that there are of it, and share the processors
 	Listeners     []Listener
 	Sites         []Site
 	Apps          []App  // those that a site leads to

@@ -54,6 +54,7 @@ func newPlanner(file, absolute string, tree *value, keys keyTable, at Surroundin
 func (p *planner) resolve() {
 	plan, root := p.plan, p.root
 	plan.Workers = max(1, int(root.number("workers")))
+	plan.Core.Workers = plan.Workers
 	plan.Sandbox = root.text("sandbox")
 	plan.Users = p.users()
 	plan.Control = p.control()

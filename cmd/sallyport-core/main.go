@@ -34,6 +34,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -78,6 +79,7 @@ func run(args []string, log zerolog.Logger) error {
 		return err
 	}
 	log = log.Level(level)
+	shareProcessors(plan.Workers)
 	front, err := newFront(plan, gifts, log)
 	if err != nil {
 		return err
@@ -100,6 +102,18 @@ func run(args []string, log zerolog.Logger) error {
 		return tlsload.ErrClosed
 	}
 }
+
+// shareProcessors keeps one of several cores from running on more processors than are
+// its part: cores in each other's way cost more than one that waits for a moment. One
+// alone has what Go gives it, which follows the limits of its cgroup.
+func shareProcessors(workers int) {
+	if workers > 1 {
+		runtime.GOMAXPROCS(part(runtime.GOMAXPROCS(0), workers))
+	}
+}
+
+// part is how many of all one of some workers has: rounded up, and so at least one.
+func part(all, workers int) int { return (all + workers - 1) / workers }
 
 // inherit takes what the warden gave.
 func inherit(args []string) (sockets.Gifts, *conf.Core, error) {
