@@ -27,11 +27,15 @@ type Engine struct {
 	Ended func()
 
 	date     clock
-	turns    sync.Pool // of *turn
-	draining atomic.Bool
+	turns    sync.Pool   // of *turn
+	retired  atomic.Bool // answers say Connection: close
+	draining atomic.Bool // and idle connections are closed
 
-	mu    sync.Mutex
-	conns map[*ClientConn]struct{} // those that Serve is serving
+	mu      sync.Mutex
+	conns   map[*ClientConn]struct{} // those that are served, and not closed
+	tunnels int                      // among them
+	over    chan struct{}            // made by CutExchanges
+	told    bool                     // it is closed
 }
 
 // Start speaks HTTP/1 on conn, whose bytes come from raw, and returns at once: the
@@ -67,34 +71,12 @@ func (e *Engine) open(conn net.Conn, peer message.Peer, secure bool) *ClientConn
 
 // end closes c, which nobody serves any more.
 func (e *Engine) end(c *ClientConn) {
+	e.forget(c)
 	c.in.discard()
 	c.in.conn.Close()
 	c.giveTurn()
-	e.mu.Lock()
-	delete(e.conns, c)
-	e.mu.Unlock()
 	if e.Ended != nil {
 		e.Ended()
-	}
-}
-
-// Drain closes idle connections, now and whenever one becomes idle. Exchanges
-// that have begun go on, and their answers say Connection: close.
-func (e *Engine) Drain() {
-	e.draining.Store(true)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for c := range e.conns {
-		c.endIdle()
-	}
-}
-
-// endIdle closes c if it is idle.
-func (c *ClientConn) endIdle() {
-	c.idleMu.Lock()
-	defer c.idleMu.Unlock()
-	if c.idle {
-		c.in.limitRead(-1)
 	}
 }
 
@@ -130,6 +112,8 @@ type ClientConn struct {
 
 	idleMu sync.Mutex // orders the deadline that Drain sets before those of a request
 	idle   bool       // waiting for a request; guarded by idleMu
+
+	tunnels bool // counted in engine.tunnels; guarded by engine.mu
 
 	// received is true once the whole request body was handed out; the one thing
 	// that a writer must know of a reader.
@@ -229,10 +213,13 @@ func (c *ClientConn) awaitRequest() arrival {
 			// are idle before we look at draining: one of us sees the other.
 			c.setIdle(wait)
 		}
-		if c.engine.draining.Load() {
+		last := c.engine.draining.Load()
+		if last && !c.readyLook() {
 			return over
 		}
 		switch err := c.tryFill(); {
+		case err == loop.ErrWouldBlock && last:
+			return over
 		case err == loop.ErrWouldBlock:
 			c.in.release()
 			c.giveTurn()
@@ -348,6 +335,7 @@ func (c *ClientConn) refuse(refusal *message.Refusal) {
 func (c *ClientConn) endExchange() bool {
 	switch {
 	case !c.reply.finished:
+		c.engine.forget(c)
 		c.in.reset()
 		return false
 	case !c.received.Load():
