@@ -76,7 +76,7 @@ func keeper(gifts sockets.Gifts) error {
 	if err != nil || string(text[:n]) == "bad" {
 		return fmt.Errorf("bad key (%v)", err)
 	}
-	if _, err := gifts.FD("link0"); err != nil {
+	if _, err := gifts.FD("adopt"); err != nil {
 		return err
 	}
 	signal.Ignore(unix.SIGTERM)
@@ -93,6 +93,7 @@ func keeper(gifts sockets.Gifts) error {
 // connection. For fail.test it fails at once, for never.test it is never ready.
 //
 //	pid        says its pid
+//	row        says its row
 //	sockets    says how many sockets it has
 //	exit N     ends
 //	orphan     starts a process that loses its parent, and says its pid
@@ -116,8 +117,8 @@ func core(gifts sockets.Gifts) error {
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGTERM)
+	signals := make(chan os.Signal, 3)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
 	if !strings.Contains(string(text), "never.test") {
 		if err := ready(gifts); err != nil {
 			return err
@@ -128,8 +129,18 @@ func core(gifts sockets.Gifts) error {
 	<-signals
 	door.Close()
 	unix.Close(listener)
+	go cutLoop(signals)
 	guests.Wait()
 	return nil
+}
+
+// cutLoop waits for the signal that ends all guests at once. It ends with the process.
+func cutLoop(signals chan os.Signal) {
+	for s := range signals {
+		if s == unix.SIGUSR2 {
+			os.Exit(0)
+		}
+	}
 }
 
 // acceptLoop ends with the door. A door that does not listen is expected to heal.
@@ -157,6 +168,8 @@ func obey(client net.Conn, listener int) {
 	switch word {
 	case "pid":
 		answer = strconv.Itoa(os.Getpid())
+	case "row":
+		answer = os.Args[4]
 	case "sockets":
 		answer = strconv.Itoa(countSockets())
 	case "exit":
@@ -217,7 +230,9 @@ func TestCommandUsage(t *testing.T) {
 		{"check -c absent.toml", exitMistake},
 		{"stop -c absent.toml", exitMistake},
 		{"stop --control /nonexistent/x.sock", exitMistake},
-		{"reload", exitUsage},
+		{"reload extra", exitUsage},
+		{"reload -c absent.toml", exitMistake},
+		{"reload --control /nonexistent/x.sock", exitMistake},
 		{"status -c absent.toml", exitMistake},
 		{"status --control /nonexistent/x.sock", exitCheck},
 		{"status extra", exitUsage},
