@@ -99,6 +99,7 @@ func keeper(gifts sockets.Gifts) error {
 //	orphan     starts a process that loses its parent, and says its pid
 //	unlisten   disconnects the listener
 //	terminal   says what it may do with the terminal on stderr, as errnos
+//	stay       says its pid and keeps the connection likewise
 //	hold       says "held" and keeps the connection until the client closes it
 func core(gifts sockets.Gifts) error {
 	listener, err := gifts.FD("http0")
@@ -184,6 +185,10 @@ func obey(client net.Conn, listener int) {
 		answer = strconv.Itoa(int(errno))
 	case "terminal":
 		answer = tryTerminal(2)
+	case "stay":
+		_, _ = io.WriteString(client, strconv.Itoa(os.Getpid())) // as below
+		_, _ = io.Copy(io.Discard, client)
+		return
 	case "hold":
 		_, _ = io.WriteString(client, "held") // the client sees it, or not
 		_, _ = io.Copy(io.Discard, client)

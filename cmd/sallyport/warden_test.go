@@ -326,8 +326,9 @@ func TestGroupSignal(t *testing.T) {
 	h := build(t, settings{key: "good"})
 	h.startReady()
 	guest := h.hold()
+	keeper := h.one("sallyport-keeper") // with which its warden can take a signal
 	kill(t, h.one("keeper's warden"), syscall.SIGTERM)
-	kill(t, h.one("sallyport-keeper"), syscall.SIGTERM)
+	kill(t, keeper, syscall.SIGTERM)
 	kill(t, h.one("sallyport-core"), syscall.SIGTERM)
 	h.signal(syscall.SIGTERM)
 	if h.gone(100 * time.Millisecond) {

@@ -76,16 +76,16 @@ func (k *Keeper) place(row, link int) {
 	*s = session{keeper: k, index: row, link: link}
 }
 
-// parted notes the end of a session. Where links come and go it is that of a core, which
-// its own warden has something to say about; where they do not, no successor can have it.
+// parted notes the end of a session. Where links come and go it is that of a core, about
+// which the core's own warden has something to say; where they do not, nobody can have
+// the link again.
 func (k *Keeper) parted(s *session, cause error) {
-	if !k.adopts() {
-		k.log.Warn().Int("link", s.index).Err(cause).Msg("link ended")
+	if k.adopts() {
+		unix.Close(s.link)
+		s.link = -1
 		return
 	}
-	k.log.Debug().Int("link", s.index).Err(cause).Msg("link ended")
-	unix.Close(s.link)
-	s.link = -1
+	k.log.Warn().Int("link", s.index).Err(cause).Msg("link ended")
 }
 
 // reactToWarden takes a link where events say that there may be one, and reports whether the
