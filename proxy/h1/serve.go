@@ -42,8 +42,8 @@ type Engine struct {
 // connection lives in raw's loop until it ends, and has a goroutine only while there is
 // something to do.
 func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer, secure bool) {
-	c := e.open(conn, peer, secure)
-	c.in.raw, c.resume = raw, c.serve
+	c := e.open(wire{conn, raw}, peer, secure)
+	c.resume = c.serve
 	if conn != net.Conn(raw) {
 		raw.Run(c.resume) // TLS may hold bytes already that raw knows nothing of
 		return
@@ -54,12 +54,13 @@ func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer, secure 
 
 // Serve speaks HTTP/1 on conn, which waits by itself, until the connection ends.
 func (e *Engine) Serve(conn net.Conn, peer message.Peer, secure bool) {
-	e.open(conn, peer, secure).serve()
+	e.open(wire{conn: conn}, peer, secure).serve()
 }
 
-func (e *Engine) open(conn net.Conn, peer message.Peer, secure bool) *ClientConn {
+// open begins the books on a connection, which may be cut from then on.
+func (e *Engine) open(w wire, peer message.Peer, secure bool) *ClientConn {
 	c := &ClientConn{engine: e, peer: peer, secure: secure}
-	c.in.conn, c.in.buffers = conn, e.Buffers
+	c.in.wire, c.in.buffers = w, e.Buffers
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.conns == nil {
