@@ -126,7 +126,7 @@ func (s *scene) reload(h *house, generation int) {
 	s.t.Helper()
 	if generation%2 == 0 {
 		out, code := s.shell("sallyport reload -c sallyport.toml")
-		if code != 0 || !strings.HasPrefix(out, fmt.Sprintf("reloaded: generation %d, core ", generation)) {
+		if code != 0 || !strings.HasPrefix(out, fmt.Sprintf("reloaded: generation %d, core", generation)) {
 			s.t.Fatalf("reload: exit code %d, %s", code, out)
 		}
 		return
@@ -138,8 +138,17 @@ func (s *scene) reload(h *house, generation int) {
 // TestReloadUnderLoad shows that 20 reloads lose no request, plain or TLS, and cut no
 // connection that was not told so: not even one that was idle all the time.
 func TestReloadUnderLoad(t *testing.T) {
+	for _, workers := range []int{1, 2} {
+		t.Run(fmt.Sprintf("%d workers", workers), func(t *testing.T) { reloadUnderLoad(t, workers) })
+	}
+}
+
+func reloadUnderLoad(t *testing.T, workers int) {
 	s := newScene(t)
-	h := s.shop("gunicorn-gthread")
+	s.certificate("shop", p256(t), "shop.test")
+	s.write("sallyport.toml", fmt.Sprintf("workers = %d\n", workers)+six)
+	s.app("gunicorn-gthread")
+	h := s.start()
 	var idle []*regular
 	for _, scheme := range []string{"http", "https", "http", "https"} {
 		r := s.regularOf(h, scheme)
@@ -167,7 +176,10 @@ func TestReloadUnderLoad(t *testing.T) {
 	for _, err := range c.lost {
 		t.Error(err)
 	}
-	named(t, "sallyport-core") // the others are gone
+	await(t, "the end of the old cores", func() bool {
+		cores := slices.DeleteFunc(ours(), func(p process) bool { return p.name != "sallyport-core" })
+		return len(cores) == workers
+	})
 }
 
 // downloadTime is how long the download of TestReloadKeeps takes; SALLYPORT_DOWNLOAD

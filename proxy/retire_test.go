@@ -34,15 +34,13 @@ func TestRetire(t *testing.T) {
 		c.engine.Drain()
 		c.ended()
 	}})
-	for range 20 { // the loop may or may not have seen the request
+	for range 20 { // the loop may or may not have seen the request, and the answer may have been said before
 		run(t, story{name: "a request that is there", app: replies(ok), client: func(c *clientSide) {
 			c.say(get())
 			c.want("GET", 200, "ok")
 			c.say(get())
 			c.engine.Drain()
-			if resp := c.want("GET", 200, "ok"); !resp.Close {
-				c.fail("%v", resp)
-			}
+			c.want("GET", 200, "ok")
 			c.ended()
 		}})
 	}
