@@ -404,6 +404,10 @@ func TestKillGenerations(t *testing.T) {
 	guests[2].ended(t)
 	s.answered("https://shop.test/") // by its successor, who has a link of its own
 	s.reload(h, 4)
+	keeper := named(t, "sallyport-keeper")
+	keeper.kill()
+	await(t, "another keeper", func() bool { return named(t, "sallyport-keeper") != keeper })
+	s.answered("https://shop.test/") // the successor has the links of all
 	s.webSocket(h, "https")
 	s.reload(h, 5)
 	h.signal(syscall.SIGKILL)
