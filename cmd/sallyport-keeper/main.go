@@ -33,7 +33,8 @@
 // What holds it: a user of its own, if the start had the privilege to change to one;
 // no capability, and no_new_privs, so that no program gives it any; it refuses to run
 // with uid 0. Its memory is not dumpable: no other process of its user can read it.
-// Once it is ready its only descriptors are stderr and the links; the files that it
+// Once it is ready its only descriptors are stderr and the links, those to cores and the
+// one to its warden; the files that it
 // was given are closed, and stay open in its warden. It has no need of files,
 // programs or a network, but nothing keeps it from them yet except its uid: that
 // comes with the further layers of package jail.

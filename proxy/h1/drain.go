@@ -3,8 +3,8 @@ package h1
 // This file is how an engine ends: which of its connections may go on, and how long.
 // The limits are its owner's.
 //
-//	         Retire                Drain
-//	serving ────────► retired ────────────► draining      either may come first
+//	serving ── Retire ──► retired ── Drain ──► draining
+//	   └──────────────────── Drain ───────────────▲
 //
 // Retire is for an engine whose place another one has taken: nobody is in a hurry,
 // and no client may meet a closed connection that it had reason to believe open.
