@@ -7,10 +7,10 @@ package h1
 //	   └──────────────────── Drain ───────────────▲
 //
 // Retire is for an engine whose place another one has taken: nobody is in a hurry,
-// and no client may meet a closed connection that it had reason to believe open.
-// "A server that wishes to close a connection should send Connection: close in its
-// last response" (RFC 9112, section 9.6), so an idle connection stays until it has had
-// one. Drain is for the end of the service, and for those that stayed idle: they are
+// and no client may meet a closed connection that it had reason to believe open. The close
+// option is the signal "that the sender will close this connection after completion of
+// the response" (RFC 9112, section 9.6), so an idle connection stays until it has had a
+// response with it. Drain is for the end of the service, and for those that stayed idle: they are
 // closed, at the boundary of a request. One that arrives at that moment is answered if
 // its first byte is there; what crosses the end on its way, the client has to send again,
 // as after any idle limit.
