@@ -42,7 +42,7 @@
 //	trusted_proxies                 texts     -           built
 //	drain                           table     -           built
 //	drain.requests                  duration  30s         built
-//	drain.upgrades                  duration  1h          not yet: noticed
+//	drain.upgrades                  duration  1h          built
 //
 //	listen                          table     -           built
 //	listen.http                     texts     :80         built

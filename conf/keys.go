@@ -61,7 +61,7 @@ func keys() []key {
 		{name: "trusted_proxies", kind: takesTexts},
 		{name: "drain", kind: takesTable},
 		{name: "drain.requests", kind: takesDuration, fallback: "30s"},
-		{name: "drain.upgrades", kind: takesDuration, fallback: "1h", part: "a limit of their own for upgrades", off: noticed, on: noticed},
+		{name: "drain.upgrades", kind: takesDuration, fallback: "1h"},
 
 		{name: "listen", kind: takesTable},
 		{name: "listen.http", kind: takesTexts, fallback: ":80"},

@@ -64,7 +64,8 @@ type Core struct {
 	Trusted       []netip.Prefix
 	TrustUnix     bool // "unix:" in trusted_proxies: peers of unix listeners are proxies of ours
 	Limits        Limits
-	DrainRequests time.Duration
+	DrainRequests time.Duration // for exchanges, of a core that is to end
+	DrainUpgrades time.Duration // for tunnels, of a core that another one has replaced
 	Log           Log
 }
 

@@ -62,6 +62,7 @@ func (p *planner) resolve() {
 
 	plan.Core.Limits = p.limits()
 	plan.Core.DrainRequests = root.below("drain").duration("requests")
+	plan.Core.DrainUpgrades = root.below("drain").duration("upgrades")
 	plan.Core.Log = Log{Access: root.below("log").flag("access"), Level: root.below("log").text("level")}
 	plan.Core.MinTLS = tls12
 	if root.below("tls").text("min") == "1.3" {

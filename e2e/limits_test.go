@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// limited is [limits] of a second and less, which every test of this file waits for.
-const limited = `[limits]
+// shortLimits is [limits] of a second and less, which every test of this file waits for.
+const shortLimits = `[limits]
 head_time = "500ms"
 body_idle = "300ms"
 body_rate = 10000
@@ -28,7 +28,7 @@ keepalive_idle = "500ms"
 func TestTimeLimits(t *testing.T) {
 	s := newScene(t)
 	s.startBareApp(false)
-	s.write("sallyport.toml", strings.Replace(bare, "access = false, ", "", 1)+limited)
+	s.write("sallyport.toml", strings.Replace(bare, "access = false, ", "", 1)+shortLimits)
 	h := s.start()
 	for scheme, dial := range map[string]func() (net.Conn, error){
 		"http":  func() (net.Conn, error) { return net.Dial("tcp", h.http) },

@@ -164,24 +164,24 @@ func (f *front) lost() <-chan struct{} {
 	return f.keyring.Lost()
 }
 
-// drained closes the doors and the idle connections, and returns a channel that is
-// closed when the last exchange is over.
-func (f *front) drained() <-chan struct{} {
+// drained closes the doors, has end tell the engine, and returns a channel that is
+// closed when the last connection is over.
+func (f *front) drained(end func()) <-chan struct{} {
 	over := make(chan struct{})
-	go f.drainAll(over)
+	go f.drainAll(end, over)
 	return over
 }
 
 // drainAll ends with the last connection, or with the process. It is a goroutine from
 // its first step: another core, if it is not ours any more, can make the shared
 // listeners block.
-func (f *front) drainAll(over chan<- struct{}) {
+func (f *front) drainAll(end func(), over chan<- struct{}) {
 	for _, listener := range f.listening {
 		if err := listener.Close(); err != nil {
 			f.log.Warn().Err(err).Msg("listener not closed")
 		}
 	}
-	f.engine.Drain()
+	end()
 	f.connections.Wait()
 	close(over)
 }

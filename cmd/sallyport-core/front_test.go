@@ -126,7 +126,7 @@ func openFront(t *testing.T) (f *front, addresses [2]string) {
 	}
 	t.Cleanup(func() {
 		select {
-		case <-f.drained():
+		case <-f.drained(func() {}):
 		case <-time.After(patience):
 			t.Error("the front does not drain")
 		}

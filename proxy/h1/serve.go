@@ -27,19 +27,23 @@ type Engine struct {
 	Ended func()
 
 	date     clock
-	turns    sync.Pool // of *turn
-	draining atomic.Bool
+	turns    sync.Pool   // of *turn
+	retired  atomic.Bool // answers say Connection: close
+	draining atomic.Bool // and idle connections are closed
 
-	mu    sync.Mutex
-	conns map[*ClientConn]struct{} // those that Serve is serving
+	mu      sync.Mutex
+	conns   map[*ClientConn]struct{} // those that are served, and not closed
+	tunnels int                      // among them
+	over    chan struct{}            // made by CutExchanges
+	told    bool                     // it is closed
 }
 
 // Start speaks HTTP/1 on conn, whose bytes come from raw, and returns at once: the
 // connection lives in raw's loop until it ends, and has a goroutine only while there is
 // something to do.
 func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer, secure bool) {
-	c := e.open(conn, peer, secure)
-	c.in.raw, c.resume = raw, c.serve
+	c := e.open(wire{conn, raw}, peer, secure)
+	c.resume = c.serve
 	if conn != net.Conn(raw) {
 		raw.Run(c.resume) // TLS may hold bytes already that raw knows nothing of
 		return
@@ -50,12 +54,13 @@ func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer, secure 
 
 // Serve speaks HTTP/1 on conn, which waits by itself, until the connection ends.
 func (e *Engine) Serve(conn net.Conn, peer message.Peer, secure bool) {
-	e.open(conn, peer, secure).serve()
+	e.open(wire{conn: conn}, peer, secure).serve()
 }
 
-func (e *Engine) open(conn net.Conn, peer message.Peer, secure bool) *ClientConn {
+// open begins the books on a connection, which may be cut from then on.
+func (e *Engine) open(w wire, peer message.Peer, secure bool) *ClientConn {
 	c := &ClientConn{engine: e, peer: peer, secure: secure}
-	c.in.conn, c.in.buffers = conn, e.Buffers
+	c.in.wire, c.in.buffers = w, e.Buffers
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.conns == nil {
@@ -67,34 +72,12 @@ func (e *Engine) open(conn net.Conn, peer message.Peer, secure bool) *ClientConn
 
 // end closes c, which nobody serves any more.
 func (e *Engine) end(c *ClientConn) {
+	e.forget(c)
 	c.in.discard()
 	c.in.conn.Close()
 	c.giveTurn()
-	e.mu.Lock()
-	delete(e.conns, c)
-	e.mu.Unlock()
 	if e.Ended != nil {
 		e.Ended()
-	}
-}
-
-// Drain closes idle connections, now and whenever one becomes idle. Exchanges
-// that have begun go on, and their answers say Connection: close.
-func (e *Engine) Drain() {
-	e.draining.Store(true)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for c := range e.conns {
-		c.endIdle()
-	}
-}
-
-// endIdle closes c if it is idle.
-func (c *ClientConn) endIdle() {
-	c.idleMu.Lock()
-	defer c.idleMu.Unlock()
-	if c.idle {
-		c.in.limitRead(-1)
 	}
 }
 
@@ -129,6 +112,8 @@ type ClientConn struct {
 
 	idleMu sync.Mutex // orders the deadline that Drain sets before those of a request
 	idle   bool       // waiting for a request; guarded by idleMu
+
+	tunnels bool // counted in engine.tunnels; guarded by engine.mu
 
 	// received is true once the whole request body was handed out; the one thing
 	// that a writer must know of a reader.
@@ -228,10 +213,13 @@ func (c *ClientConn) awaitRequest() arrival {
 			// are idle before we look at draining: one of us sees the other.
 			c.setIdle(wait)
 		}
-		if c.engine.draining.Load() {
+		last := c.engine.draining.Load()
+		if last && !c.readyLook() {
 			return over
 		}
 		switch err := c.tryFill(); {
+		case err == loop.ErrWouldBlock && last:
+			return over
 		case err == loop.ErrWouldBlock:
 			c.in.release()
 			c.giveTurn()
@@ -346,6 +334,7 @@ func (c *ClientConn) refuse(refusal *message.Refusal) {
 func (c *ClientConn) endExchange() bool {
 	switch {
 	case !c.reply.finished:
+		c.engine.forget(c)
 		c.in.reset()
 		return false
 	case !c.received.Load():

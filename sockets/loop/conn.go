@@ -100,6 +100,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Try lets reads return ErrWouldBlock instead of waiting, or not any more.
 func (c *Conn) Try(on bool) { c.instant = on }
 
+// Look has the next Read ask the kernel, whether or not the loop has heard of bytes.
+func (c *Conn) Look() { c.reading.again() }
+
 // Run has a worker call resume now.
 func (c *Conn) Run(resume func()) { c.loop.workers.run(resume) }
 

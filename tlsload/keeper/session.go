@@ -204,11 +204,10 @@ func (s *session) send(packet []byte) error {
 	return err
 }
 
-// end leaves the link alone from now on. No honest core shuts it: it is its
-// successor's, too.
+// end leaves the link alone from now on.
 func (s *session) end(cause error) {
 	if s.state != ended {
-		s.keeper.log.Warn().Int("link", s.index).Err(cause).Msg("link ended")
+		s.keeper.parted(s, cause)
 	}
 	s.state = ended
 }
