@@ -225,6 +225,8 @@ func (c *ClientConn) awaitRequest() arrival {
 			c.giveTurn()
 			c.in.raw.Idle(c.resume)
 			return parked
+		case !last && errors.Is(err, os.ErrDeadlineExceeded) && c.engine.draining.Load():
+			return c.awaitRequest() // Drain ended the limit under this read: the last look is still due
 		case err != nil:
 			return over
 		}
