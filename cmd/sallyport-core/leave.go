@@ -74,13 +74,10 @@ func (l leaving) retire(requests, upgrades time.Duration, signals <-chan os.Sign
 			l.front.engine.Drain()
 			last = time.After(lastAnswers)
 		case <-last:
-			if cut {
-				l.await(nil, 0)
-				return
-			}
 			tunnels = l.cutExchanges(requests)
 		case <-upgraded:
-			cut = l.cutTunnels("drain.upgrades is over")
+			cut = true
+			l.cutTunnels("drain.upgrades is over")
 		case s := <-signals:
 			switch s {
 			case signalStop:
@@ -88,7 +85,8 @@ func (l leaving) retire(requests, upgrades time.Duration, signals <-chan os.Sign
 				l.await(over, requests)
 				return
 			case signalCut:
-				cut = l.cutTunnels("an older core than this is not kept")
+				cut = true
+				l.cutTunnels("an older core than this is not kept")
 			}
 		}
 		if cut && tunnels != nil {
@@ -106,10 +104,9 @@ func (l leaving) cutExchanges(limit time.Duration) <-chan struct{} {
 	return tunnels
 }
 
-// cutTunnels ends the tunnels. It returns true, for what it says.
-func (l leaving) cutTunnels(reason string) bool {
+// cutTunnels ends the tunnels.
+func (l leaving) cutTunnels(reason string) {
 	if cut := l.front.engine.CutTunnels(); cut > 0 {
 		l.log.Warn().Str("reason", reason).Int("connections", cut).Msg("upgraded connections cut")
 	}
-	return true
 }

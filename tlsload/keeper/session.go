@@ -116,8 +116,8 @@ func (s *session) take(packet []byte) {
 // that repeats it while certificates are on their way, or too soon, gets the rest of
 // them, not all from the first; one that misses some repeats it for longer.
 //
-// Another epoch than before is a core that has died, maybe in the hands of somebody
-// who knows the ticket keys.
+// Another epoch than before is a second core on one link, which has no second one: what
+// the first knew of ticket keys, somebody else may know.
 func (s *session) hello(packet []byte, epoch uint64) {
 	if _, err := keywire.DecodeHello(packet); err != nil {
 		s.refuse(epoch, 0, keywire.Malformed)
