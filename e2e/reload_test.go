@@ -143,12 +143,19 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
-func reloadUnderLoad(t *testing.T, workers int) {
+// reloadable is a house before an app, with more in its file: a control socket
+// that whoever runs the test can have, and the keys of the caller.
+func reloadable(t *testing.T, more, app string) (*scene, *house) {
+	t.Helper()
 	s := newScene(t)
 	s.certificate("shop", p256(t), "shop.test")
-	s.write("sallyport.toml", fmt.Sprintf("workers = %d\n", workers)+six)
-	s.app("gunicorn-gthread")
-	h := s.start()
+	s.write("sallyport.toml", "control = \"control.sock\"\n"+more+"\n"+six)
+	s.app(app)
+	return s, s.start()
+}
+
+func reloadUnderLoad(t *testing.T, workers int) {
+	s, h := reloadable(t, fmt.Sprintf("workers = %d", workers), "gunicorn-gthread")
 	var idle []*regular
 	for _, scheme := range []string{"http", "https", "http", "https"} {
 		r := s.regularOf(h, scheme)
@@ -195,11 +202,7 @@ func TestReloadKeeps(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := newScene(t)
-	s.certificate("shop", p256(t), "shop.test")
-	s.write("sallyport.toml", "drain = { requests = \"3m\" }\n"+six)
-	s.app("uvicorn")
-	h := s.start()
+	s, h := reloadable(t, `drain = { requests = "3m" }`, "uvicorn")
 	drops := int(long / (100 * time.Millisecond))
 	var guests []*guest
 	var downloads []chan error
@@ -320,7 +323,7 @@ func (g *guest) ended(t *testing.T) {
 // the boundary of a request.
 func TestDrainLimits(t *testing.T) {
 	t.Run("requests", func(t *testing.T) {
-		s, h := limited(t, `{ requests = "200ms", upgrades = "1m" }`)
+		s, h := reloadable(t, `drain = { requests = "200ms", upgrades = "1m" }`, "uvicorn")
 		g, r := s.webSocket(h, "https"), s.regularOf(h, "https")
 		s.must(r.ask())
 		long := s.download(h, "http", 100)
@@ -337,7 +340,7 @@ func TestDrainLimits(t *testing.T) {
 		named(t, "sallyport-core")
 	})
 	t.Run("upgrades", func(t *testing.T) {
-		s, h := limited(t, `{ requests = "1m", upgrades = "200ms" }`)
+		s, h := reloadable(t, `drain = { requests = "1m", upgrades = "200ms" }`, "uvicorn")
 		g, r := s.webSocket(h, "https"), s.regularOf(h, "https")
 		s.must(r.ask())
 		s.reload(h, 2)
@@ -350,20 +353,9 @@ func TestDrainLimits(t *testing.T) {
 	})
 }
 
-// limited is a house with limits for its draining, before an app with WebSockets.
-func limited(t *testing.T, drain string) (*scene, *house) {
-	t.Helper()
-	s := newScene(t)
-	s.certificate("shop", p256(t), "shop.test")
-	s.write("sallyport.toml", "drain = "+drain+"\n"+six)
-	s.app("uvicorn")
-	return s, s.start()
-}
-
 // TestReloadInVain shows that the old core serves on where no new one can be had.
 func TestReloadInVain(t *testing.T) {
-	s := newScene(t)
-	h := s.shop("gunicorn-gthread")
+	s, h := reloadable(t, "", "gunicorn-gthread")
 	core, program := named(t, "sallyport-core"), filepath.Join(os.Getenv(binEnv), "sallyport-core")
 	c := s.crowdOn(h)
 	s.must(os.Chmod(program, 0o644))
@@ -390,7 +382,7 @@ func TestReloadInVain(t *testing.T) {
 // TestKillGenerations shows what a death in each generation costs: what was in flight
 // in that core. The death of the main process leaves nothing of any of them.
 func TestKillGenerations(t *testing.T) {
-	s, h := limited(t, `{ requests = "1m" }`)
+	s, h := reloadable(t, `drain = { requests = "1m" }`, "uvicorn")
 	guests := []*guest{s.webSocket(h, "https")}
 	cores := []process{named(t, "sallyport-core")}
 	for generation := 2; generation < 4; generation++ {
