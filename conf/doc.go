@@ -107,7 +107,7 @@
 //	app.*.timeout.connect           duration  1s          built
 //	app.*.timeout.first_byte        duration  60s         built
 //	app.*.timeout.idle              duration  60s         built
-//	app.*.keepalive                 number    0           not yet: off accepted, else refused
+//	app.*.keepalive                 number    0           built
 //	app.*.buffer                    flag      true        not yet: off accepted, else noticed
 //	app.*.max_body                  size      64MiB       built
 //	app.*.expect_user               text      -           not yet: refused

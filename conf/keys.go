@@ -126,7 +126,7 @@ func keys() []key {
 		{name: "app.*.timeout.connect", kind: takesDuration, fallback: "1s"},
 		{name: "app.*.timeout.first_byte", kind: takesDuration, fallback: "60s"},
 		{name: "app.*.timeout.idle", kind: takesDuration, fallback: "60s"},
-		{name: "app.*.keepalive", kind: takesNumber, fallback: "0", most: 1 << 16, part: "idle connections to apps", on: refused},
+		{name: "app.*.keepalive", kind: takesNumber, fallback: "0", most: 10000},
 		{name: "app.*.buffer", kind: takesFlag, fallback: "true", part: "buffering", on: noticed},
 		{name: "app.*.max_body", kind: takesSize, fallback: "64MiB", most: 1 << 50},
 		{name: "app.*.expect_user", kind: takesText, part: "the check of an app's user", off: refused, on: refused},

@@ -91,6 +91,7 @@ type App struct {
 	Connect   time.Duration
 	FirstByte time.Duration // from the last byte of the request to the first of the reply
 	Idle      time.Duration // between two reads or writes
+	Keepalive int           // idle connections kept per socket and core; 0: each is closed after its answer
 	MaxBody   int64         // bytes of a request body; 0: no limit
 	Where     Place
 }

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,7 +126,7 @@ func outside(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer app.Close()
-	go answerAll(app)
+	go answerAll(app, false, new(atomic.Int64))
 	conns := make([]net.Conn, clients)
 	for i := range conns {
 		if conns[i], err = net.Dial("tcp", address); err != nil {

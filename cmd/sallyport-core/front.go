@@ -25,6 +25,7 @@ import (
 // handshake and gives them to the engine that speaks their protocol.
 type front struct {
 	loop      *loop.Loop
+	apps      []*upstream.App
 	engine    *h1.Engine
 	keyring   *tlsload.Keyring // nil without certificates
 	tls       *tls.Config      // likewise
@@ -52,9 +53,11 @@ func newFront(plan *conf.Core, gifts sockets.Gifts, log zerolog.Logger) (*front,
 		return nil, err
 	}
 	buffers := new(h1.Buffers)
-	forwarder := proxy.New(plan, upstream.New(plan.Apps, watcher, buffers), log)
+	apps := upstream.New(plan.Apps, watcher, buffers)
+	forwarder := proxy.New(plan, apps, log)
 	f := &front{
 		loop:      watcher,
+		apps:      apps,
 		engine:    &h1.Engine{Handler: forwarder, Limits: plan.Limits, Buffers: buffers, Refused: forwarder.Refused},
 		handshake: plan.Limits.HeadTime,
 		log:       log,
@@ -164,8 +167,8 @@ func (f *front) lost() <-chan struct{} {
 	return f.keyring.Lost()
 }
 
-// drained closes the doors, has end tell the engine, and returns a channel that is
-// closed when the last connection is over.
+// drained closes the doors, has end tell the engine, closes the idle connections to
+// apps, and returns a channel that is closed when the last connection is over.
 func (f *front) drained(end func()) <-chan struct{} {
 	over := make(chan struct{})
 	go f.drainAll(end, over)
@@ -182,6 +185,9 @@ func (f *front) drainAll(end func(), over chan<- struct{}) {
 		}
 	}
 	end()
+	for _, app := range f.apps {
+		app.Close()
+	}
 	f.connections.Wait()
 	close(over)
 }
