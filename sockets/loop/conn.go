@@ -254,7 +254,7 @@ func (c *Conn) Close() error {
 	c.cut.Store(true) // nobody would wake a later wait
 	c.loop.forget(c)
 	c.fd = -1
-	return os.NewSyscallError("close", unix.Close(fd))
+	return os.NewSyscallError("close", errnoError(rawClose(fd)))
 }
 
 // CloseWrite tells the peer that nothing more comes.
@@ -319,8 +319,8 @@ func (c *Conn) limit(s *side, deadline int64) {
 	}
 }
 
-// SetLinger has Close wait for seconds, or with 0 send a reset instead of an end: what
-// was sent is a fragment (SO_LINGER, socket(7)).
+// SetLinger with 0 has Close send a reset instead of an end: what was sent is a
+// fragment (SO_LINGER, socket(7)). With more, Close would wait, and is made never to.
 func (c *Conn) SetLinger(seconds int) error {
 	linger := unix.Linger{Onoff: 1, Linger: int32(seconds)}
 	return os.NewSyscallError("setsockopt", unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &linger))

@@ -19,6 +19,7 @@ type Keeper struct {
 	log       zerolog.Logger // must not block
 	tickets   ticketKeys
 	refusals  refusals
+	rest      rest
 	sessions  []session // by row
 	adoptions int       // where links come from; -1: there are no others than those of New
 	request   []byte    // the packet that is answered
@@ -77,8 +78,12 @@ func (k *Keeper) Serve(ctx context.Context) error {
 		if open == 0 && !k.adopts() {
 			return nil
 		}
-		if err := wait(polled, time.Until(k.tickets.due)); err != nil {
+		quiet, err := wait(polled, k.rest.within(time.Until(k.tickets.due), time.Now()))
+		if err != nil {
 			return fmt.Errorf("keeper: wait for the cores: %w", err)
+		}
+		if quiet {
+			k.rest.take(time.Now())
 		}
 		if polled[0].Revents != 0 {
 			return nil
@@ -156,21 +161,22 @@ func (s *session) react(events int16) {
 // else, the end of a garbage collection or a signal, gets this processor meanwhile.
 const rawWait = 2 * time.Millisecond
 
-// wait returns when one of the descriptors is ready, or after limit.
-func wait(polled []unix.PollFd, limit time.Duration) error {
+// wait returns when one of the descriptors is ready, or, quiet, after limit.
+func wait(polled []unix.PollFd, limit time.Duration) (quiet bool, err error) {
 	limit = max(limit, 0)
 	short := unix.NsecToTimespec(int64(min(limit, rawWait)))
 	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&polled[0])),
 		uintptr(len(polled)), uintptr(unsafe.Pointer(&short)), 0, 0, 0)
 	if errno != 0 && errno != unix.EINTR {
-		return errno
+		return false, errno
 	}
 	if errno == 0 && n > 0 {
-		return nil
+		return false, nil
 	}
 	long := unix.NsecToTimespec(int64(limit))
-	if _, err := unix.Ppoll(polled, &long, nil); err != nil && err != unix.EINTR {
-		return err
+	ready, err := unix.Ppoll(polled, &long, nil)
+	if err == unix.EINTR {
+		return false, nil
 	}
-	return nil
+	return err == nil && ready == 0, err
 }

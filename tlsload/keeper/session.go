@@ -174,6 +174,7 @@ func (s *session) sign(packet []byte, epoch uint64) {
 		return
 	}
 	signature, reason, err := s.keeper.store.sign(request)
+	s.keeper.rest.signed++
 	if err != nil {
 		s.keeper.log.Error().Err(err).Msg("signature failed")
 	}
