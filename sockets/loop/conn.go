@@ -24,7 +24,9 @@ type Conn struct {
 	ended atomic.Bool // by the peer: reads go on until they see it
 	cut   atomic.Bool // by Cut
 
-	instant bool // Read returns ErrWouldBlock instead of waiting; only the reader's business
+	instant bool   // Read returns ErrWouldBlock instead of waiting; only the reader's business
+	armed   bool   // the loop watches for room; only the writer's business
+	onEnd   func() // by OnEnd, until it was called; guarded by reading.mu
 }
 
 // A side is one direction of a Conn.
@@ -50,7 +52,7 @@ func (wouldBlock) Temporary() bool { return true }
 // Adopt makes c a connection: it takes over a connected, non-blocking stream socket
 // and has the loop watch it. c may be the zero Conn, or one that was closed.
 func (l *Loop) Adopt(c *Conn, fd int) error {
-	c.loop, c.fd, c.instant = l, fd, false
+	c.loop, c.fd, c.instant, c.armed, c.onEnd = l, fd, false, false, nil
 	c.ended.Store(false)
 	c.cut.Store(false)
 	c.reading.reset(false)
@@ -130,7 +132,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		case errno == unix.EINTR:
 			c.writing.again()
 		case errno == unix.EAGAIN:
-			if err := c.loop.control(unix.EPOLL_CTL_MOD, c.fd, writeEvents); err != nil {
+			if err := c.awaitRoom(); err != nil {
 				return sent, err
 			}
 		case errno != 0:
@@ -141,6 +143,16 @@ func (c *Conn) Write(p []byte) (int, error) {
 		}
 	}
 	return sent, nil
+}
+
+// awaitRoom has the loop tell when a peer that took less than it was given has room
+// again. Once is enough: the edge comes after each write that fell short (epoll(7)).
+func (c *Conn) awaitRoom() error {
+	if c.armed {
+		return nil
+	}
+	c.armed = true
+	return c.loop.control(unix.EPOLL_CTL_MOD, c.fd, writeEvents)
 }
 
 // await waits until s may be ready, and takes the readiness.
@@ -210,6 +222,7 @@ func (c *Conn) rouse(s *side, ready bool) {
 func (c *Conn) happened(events uint32) {
 	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.ended.Store(true)
+		c.tellEnd()
 	}
 	if events&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		c.rouse(&c.reading, true)
@@ -231,6 +244,28 @@ func (c *Conn) expire(now int64) {
 
 // Ended reports whether the peer has closed its side, as far as the loop knows.
 func (c *Conn) Ended() bool { return c.ended.Load() }
+
+// OnEnd has f called once, by the loop, when the peer has closed its side or the
+// connection broke; at once if it has. f must not wait. A later OnEnd takes its place, and
+// nil takes it back; f may be running still. Bytes that came before the end may be unread.
+func (c *Conn) OnEnd(f func()) {
+	c.reading.mu.Lock()
+	c.onEnd = f
+	c.reading.mu.Unlock()
+	if c.ended.Load() {
+		c.tellEnd()
+	}
+}
+
+func (c *Conn) tellEnd() {
+	c.reading.mu.Lock()
+	f := c.onEnd
+	c.onEnd = nil
+	c.reading.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}
 
 // Cut ends the connection under whoever reads or writes it: their waits, now and
 // later, fail with net.ErrClosed. Close is still due.

@@ -25,6 +25,7 @@ type Loop struct {
 	number  int      // of epoll
 	raw     syscall.RawConn
 	workers workers
+	pipes   pipes
 	stop    chan struct{} // closed by Close
 	clock   atomic.Int64  // unix nanoseconds, as of the last events or the last sweep
 
@@ -66,6 +67,7 @@ func (l *Loop) Close() error {
 	l.closed = true
 	close(l.stop)
 	l.workers.close()
+	l.pipes.close()
 	return l.epoll.Close()
 }
 
