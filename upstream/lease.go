@@ -232,6 +232,18 @@ func (l *Lease) Next() ([]byte, error) {
 // Ready is message.Source.
 func (l *Lease) Ready() bool { return l.conn.Ready() }
 
+// Ahead is message.Spliceable.
+func (l *Lease) Ahead() int64 { return l.conn.Ahead() }
+
+// Splice is message.Spliceable.
+func (l *Lease) Splice(pipe, most int) (int, error) {
+	n, err := l.conn.Splice(pipe, most)
+	if err != nil && err != io.EOF {
+		err = l.blame(Read, err)
+	}
+	return n, err
+}
+
 // Trailer are the fields behind the body, once Next returned io.EOF; nil if none.
 func (l *Lease) Trailer() *message.Fields { return l.conn.Trailer() }
 

@@ -17,13 +17,14 @@ import (
 //	                           ^________________/
 //	                          size "0" -> trailer -> ended
 type body struct {
-	in      *reader
-	limits  *conf.Limits
-	trailer *message.Fields // where a trailer goes
-	state   bodyState
-	chunked bool
-	left    int64 // of the piece
-	taken   int   // bytes of in that the last piece showed, not used up before the next call
+	in       *reader
+	limits   *conf.Limits
+	trailer  *message.Fields // where a trailer goes
+	state    bodyState
+	chunked  bool
+	splicing bool  // what is left of the piece goes by a pipe, however little it is
+	left     int64 // of the piece
+	taken    int   // bytes of in that the last piece showed, not used up before the next call
 }
 
 type bodyState uint8
@@ -66,7 +67,7 @@ func (b *body) Next() ([]byte, error) {
 		case inPiece:
 			return b.piece(b.left)
 		case untilClose:
-			piece, err := b.piece(1 << 62)
+			piece, err := b.piece(unbounded)
 			if isClosed(err) {
 				b.state = ended
 				return nil, io.EOF
@@ -121,16 +122,22 @@ func (b *body) piece(limit int64) ([]byte, error) {
 		piece = piece[:limit]
 	}
 	b.taken = len(piece)
-	if b.state == inPiece {
-		b.left -= int64(len(piece))
-		if b.left == 0 {
-			b.state = ended
-			if b.chunked {
-				b.state = crlf
-			}
+	b.use(len(piece))
+	return piece, nil
+}
+
+// use counts n bytes of the body, which are within its piece.
+func (b *body) use(n int) {
+	if b.state != inPiece {
+		return
+	}
+	b.left -= int64(n)
+	if b.left == 0 {
+		b.state, b.splicing = ended, false
+		if b.chunked {
+			b.state = crlf
 		}
 	}
-	return piece, nil
 }
 
 // nextChunk reads a chunk-size line, and the trailer behind the last chunk.

@@ -189,25 +189,37 @@ func (c *ClientConn) put(p []byte) error {
 // ReadFrom is message.Stream.
 func (c *ClientConn) ReadFrom(source message.Source) (int64, error) {
 	sent := int64(0)
+	spliceable, _ := source.(message.Spliceable)
 	for {
-		if !source.Ready() {
-			if err := c.Flush(); err != nil {
-				return sent, err
-			}
-		}
-		piece, err := source.Next()
-		if err == io.EOF {
+		n, err := c.carry(source, spliceable)
+		sent += n
+		switch {
+		case err == io.EOF:
 			return sent, nil
-		}
-		if err != nil {
-			return sent, &message.SourceError{Err: err}
-		}
-		n, err := c.Write(piece)
-		sent += int64(n)
-		if err != nil {
+		case err != nil:
 			return sent, err
 		}
 	}
+}
+
+// carry sends the next piece of source, or by a pipe as much as can go that way.
+func (c *ClientConn) carry(source message.Source, spliceable message.Spliceable) (int64, error) {
+	if spliceable != nil {
+		if n, err := c.spliceFrom(spliceable); n > 0 || err != nil {
+			return n, err
+		}
+	}
+	if !source.Ready() {
+		if err := c.Flush(); err != nil {
+			return 0, err
+		}
+	}
+	piece, err := source.Next()
+	if err != nil {
+		return 0, sourceError(err)
+	}
+	n, err := c.Write(piece)
+	return int64(n), err
 }
 
 // Flush is message.Stream.

@@ -25,6 +25,7 @@ type Conn struct {
 	cut   atomic.Bool // by Cut
 
 	instant bool // Read returns ErrWouldBlock instead of waiting; only the reader's business
+	armed   bool // the loop watches for room; only the writer's business
 }
 
 // A side is one direction of a Conn.
@@ -50,7 +51,7 @@ func (wouldBlock) Temporary() bool { return true }
 // Adopt makes c a connection: it takes over a connected, non-blocking stream socket
 // and has the loop watch it. c may be the zero Conn, or one that was closed.
 func (l *Loop) Adopt(c *Conn, fd int) error {
-	c.loop, c.fd, c.instant = l, fd, false
+	c.loop, c.fd, c.instant, c.armed = l, fd, false, false
 	c.ended.Store(false)
 	c.cut.Store(false)
 	c.reading.reset(false)
@@ -133,7 +134,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		case errno == unix.EINTR:
 			c.writing.again()
 		case errno == unix.EAGAIN:
-			if err := c.loop.control(unix.EPOLL_CTL_MOD, c.fd, writeEvents); err != nil {
+			if err := c.awaitRoom(); err != nil {
 				return sent, err
 			}
 		case errno != 0:
@@ -144,6 +145,16 @@ func (c *Conn) Write(p []byte) (int, error) {
 		}
 	}
 	return sent, nil
+}
+
+// awaitRoom has the loop tell when a peer that took less than it was given has room
+// again. Once is enough: the edge comes after each write that fell short (epoll(7)).
+func (c *Conn) awaitRoom() error {
+	if c.armed {
+		return nil
+	}
+	c.armed = true
+	return c.loop.control(unix.EPOLL_CTL_MOD, c.fd, writeEvents)
 }
 
 // await waits until s may be ready, and takes the readiness.

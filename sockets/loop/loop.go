@@ -26,6 +26,7 @@ type Loop struct {
 	raw     syscall.RawConn
 	workers workers
 	closing sync.Once
+	pipes   pipes
 	stop    chan struct{} // closed by Close
 	clock   atomic.Int64  // unix nanoseconds, as of the last events or the last sweep
 
@@ -61,6 +62,7 @@ func (l *Loop) Close() (err error) {
 	l.closing.Do(func() {
 		close(l.stop)
 		l.workers.close()
+		l.pipes.close()
 		err = l.epoll.Close() // waits for whoever dispatches an event, who may need mu
 	})
 	return err

@@ -1,0 +1,19 @@
+package message
+
+// A Spliceable is a Source whose bytes can go from its descriptor to another one
+// inside the kernel. Only the engine that sends knows whether it has use for that, and
+// only the source whether it has bytes for it now: whoever passes the one to the other
+// need not know of either. Next goes on where Splice left off.
+type Spliceable interface {
+	Source
+
+	// Ahead is how many bytes of the body come next that Splice can move: 0 while there
+	// are bytes in a buffer or of a framing before them, or when they are too few to be
+	// worth a pipe. It is a bound; where only the end will tell, it is very large.
+	Ahead() int64
+
+	// Splice waits for bytes and moves at most most of them, and never more than Ahead,
+	// into the empty pipe whose writing end is the descriptor pipe. It returns io.EOF, and
+	// no bytes, where the body ends with its connection.
+	Splice(pipe int, most int) (int, error)
+}
