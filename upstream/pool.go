@@ -80,15 +80,16 @@ func (p *pool) take() *conn {
 	return nil
 }
 
-// put makes c idle, or closes it where there is no room.
+// put makes c idle, or closes it where there is no room or c is not quiet.
 func (p *pool) put(c *conn) {
-	c.raw.LimitRead(idleMax)
+	quiet := c.quiet()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || p.count >= p.keep {
+	if !quiet || p.closed || p.count >= p.keep {
 		c.drop()
 		return
 	}
+	c.raw.LimitRead(idleMax)
 	c.older, c.newer, c.idle = p.newest, nil, true
 	if c.older != nil {
 		c.older.newer = c
@@ -112,8 +113,18 @@ func (p *pool) unlink(c *conn) {
 	p.count--
 }
 
-// woken closes an idle connection: bytes that nobody asked for, its end, or idleMax has
-// passed. An edge that belongs to a reply that was read already is none of these.
+// quiet reports whether there is nothing to read: no bytes that nobody asked for, no
+// end, no limit that has passed. It asks the kernel only where there may be something: an
+// edge may belong to a reply that was read already, and a splice does not tell whether it
+// has left anything.
+func (c *conn) quiet() bool {
+	c.raw.Try(true)
+	defer c.raw.Try(false)
+	_, err := c.raw.Read(c.probe[:])
+	return err == loop.ErrWouldBlock
+}
+
+// woken has a connection at which something happened go on if that was nothing.
 func (c *conn) woken() {
 	p := c.pool
 	p.mu.Lock()
@@ -121,14 +132,7 @@ func (c *conn) woken() {
 		p.unlink(c)
 	}
 	p.mu.Unlock()
-	c.raw.Try(true)
-	_, err := c.raw.Read(c.probe[:])
-	c.raw.Try(false)
-	if err == loop.ErrWouldBlock {
-		p.put(c)
-		return
-	}
-	c.drop()
+	p.put(c)
 }
 
 // close closes all that are idle, and those that would be later.

@@ -1,0 +1,162 @@
+package proxy_test
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"sallyport/conf"
+)
+
+// pipesOpen counts the ends of pipes that this process has.
+func pipesOpen(t *testing.T) (count int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if to, _ := os.Readlink("/proc/self/fd/" + entry.Name()); strings.HasPrefix(to, "pipe:") {
+			count++
+		}
+	}
+	return count
+}
+
+// long is a text of n bytes in which each place can be told from another.
+func long(n int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < n; i++ {
+		fmt.Fprintf(&b, "%08d ", i)
+	}
+	return b.String()[:n]
+}
+
+// runPiped runs s, wants a pipe to have carried bytes where there is no TLS, and none to
+// be left.
+func runPiped(t *testing.T, s story) {
+	before := pipesOpen(t)
+	client := s.client
+	s.client = func(c *clientSide) {
+		client(c)
+		if used := pipesOpen(c.T) > before; used == c.secure {
+			c.fail("a pipe was used: %v, over TLS: %v", used, c.secure)
+		}
+	}
+	run(t, s)
+	if after := pipesOpen(t); after != before {
+		t.Errorf("%s: %d ends of pipes are left", s.name, after-before)
+	}
+}
+
+// TestLongReplies: what goes through a pipe is what the app sent, ends where it ends, and
+// leaves both connections in step.
+func TestLongReplies(t *testing.T) {
+	body := long(5<<20 + 7)
+	sized := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(body))
+	runPiped(t, story{name: "sized", change: keeping, app: func(a *appSide) {
+		for range 6 {
+			a.request()
+			a.say(sized, body)
+			a.request()
+			a.say(ok)
+		}
+	}, client: func(c *clientSide) {
+		for range 6 {
+			c.say(get(), get()) // the second waits behind the pipe
+			c.want("GET", 200, body)
+			c.want("GET", 200, "ok")
+		}
+		if n := c.accepted.Load(); n != 1 {
+			c.fail("%d connections to the app", n)
+		}
+	}})
+	closing := func(a *appSide) {
+		a.request()
+		a.say("HTTP/1.1 200 OK\r\n\r\n", body)
+	}
+	runPiped(t, story{name: "until close, 1.1", app: closing, client: func(c *clientSide) {
+		for range 2 {
+			c.say(get())
+			if resp := c.want("GET", 200, body); len(resp.TransferEncoding) != 1 {
+				c.fail("not chunked: %v", resp)
+			}
+		}
+	}})
+	runPiped(t, story{name: "until close, 1.0", app: closing, client: func(c *clientSide) {
+		c.say(request("GET / HTTP/1.0"))
+		c.want("GET", 200, body)
+		c.ended()
+	}})
+	runPiped(t, story{name: "chunks", change: keeping, app: func(a *appSide) {
+		for range 3 {
+			a.request()
+			a.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+			a.say(fmt.Sprintf("%x\r\n", len(body)), body, "\r\n3\r\nend\r\n0\r\n\r\n")
+		}
+	}, client: func(c *clientSide) {
+		for range 3 {
+			c.say(get())
+			c.want("GET", 200, body+"end")
+		}
+		if n := c.accepted.Load(); n != 1 {
+			c.fail("%d connections to the app", n)
+		}
+	}})
+	run(t, story{name: "HEAD", app: func(a *appSide) {
+		a.request()
+		a.say(sized)
+	}, client: func(c *clientSide) {
+		for range 2 {
+			c.say(request("HEAD / HTTP/1.1"))
+			c.want("HEAD", 200, "")
+		}
+	}})
+}
+
+// TestLongRepliesCut: what is cut in a pipe cannot be taken for whole, and is nobody
+// else's bytes later.
+func TestLongRepliesCut(t *testing.T) {
+	body := long(5 << 20)
+	sized := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(body))
+	runPiped(t, story{name: "by the app", change: keeping, app: func(a *appSide) {
+		a.request()
+		a.say(sized, body[:3<<20])
+	}, client: func(c *clientSide) {
+		c.say(get())
+		c.broken("GET")
+		other := c.dial()
+		other.say(get())
+		other.broken("GET")
+	}})
+	runPiped(t, story{name: "surplus", change: keeping, app: func(a *appSide) {
+		a.request()
+		a.say(sized, body, "poison")
+		_, _ = io.Copy(io.Discard, a.Conn) // reset, where it was not read
+	}, client: func(c *clientSide) {
+		for range 3 {
+			c.say(get())
+			c.want("GET", 200, body)
+		}
+	}})
+	// A client that does not read is waited for as long as the limit says, its bytes are
+	// thrown away with the pipe, and the app is told.
+	slow := func(plan *conf.Core) { keeping(plan); plan.Limits.WriteIdle = 100 * time.Millisecond }
+	huge := strings.Repeat("x", 1<<20)
+	run(t, story{name: "by a client that waits", change: slow, app: func(a *appSide) {
+		a.request()
+		a.say("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+		for range 200 {
+			if _, err := a.Write([]byte(huge)); err != nil {
+				return
+			}
+		}
+		a.fail("200 MiB went into nowhere")
+	}, client: func(c *clientSide) {
+		c.say(get())
+		c.logged(`"request answered"`, `"cause":"client gone"`)
+	}})
+}
