@@ -166,8 +166,13 @@ func (a *AppConn) frame(req *message.Request, how message.Framing) error {
 	status := a.reply.Status
 	switch {
 	case status == 101:
-		if req.Upgrade == nil {
+		// "A server MUST NOT switch to a protocol that was not indicated by the client
+		// in the corresponding request's Upgrade header field" RFC 9110, section 7.8
+		if req.Upgrade == nil || !message.SameFold(how.Upgrade, req.Upgrade) {
 			return message.ErrUpgradeNotAsked
+		}
+		if how.Chunked || how.Length > 0 {
+			return message.ErrNoContentWithBody
 		}
 		a.reply.Length = -1
 		a.body.toClose()

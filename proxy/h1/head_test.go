@@ -54,8 +54,8 @@ func TestRefusedRequests(t *testing.T) {
 		{" / HTTP/1.1\r\n" + host + "\r\n", message.ErrMethod},
 		{"G\tET / HTTP/1.1\r\n" + host + "\r\n", message.ErrMethod},
 		{"G(T / HTTP/1.1\r\n" + host + "\r\n", message.ErrMethod},
-		{"CONNECT a.test:443 HTTP/1.1\r\n" + host + "\r\n", message.ErrMethodNotAllowed},
-		{"TRACE / HTTP/1.1\r\n" + host + "\r\n", message.ErrMethodNotAllowed},
+		{"CONNECT a.test:443 HTTP/1.1\r\n" + host + "\r\n", message.ErrMethodNotServed},
+		{"TRACE / HTTP/1.1\r\n" + host + "\r\n", message.ErrMethodNotServed},
 		{"GET  / HTTP/1.1\r\n" + host + "\r\n", message.ErrTarget},
 		{"GET /  HTTP/1.1\r\n" + host + "\r\n", message.ErrTarget},
 		{"GET /a b HTTP/1.1\r\n" + host + "\r\n", message.ErrTarget},
@@ -131,7 +131,7 @@ func TestRefusedRequests(t *testing.T) {
 		{line + host + "Transfer-Encoding: x, chunked\r\n\r\n", message.ErrCoding},
 		{"GET / HTTP/1.0\r\n" + host + "Transfer-Encoding: chunked\r\n\r\n", message.ErrCodingVersion},
 		{line + host + "Expect: x\r\n\r\n", message.ErrExpect},
-		{line + host + "Connection: Host\r\n\r\n", message.ErrConnection},
+		{line + host + "Connection: Host\r\n\r\n", message.ErrConnectionNames},
 		{"GET /" + long + " HTTP/1.1\r\n" + host + "\r\n", message.ErrRequestLineLong},
 		{"GET /" + long + long, message.ErrRequestLineLong},
 		{line + host + "A: " + long + "\r\n\r\n", message.ErrFieldTooLong},
@@ -233,7 +233,11 @@ func TestFrame(t *testing.T) {
 		{"GET", "", "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n", message.ErrNoContentWithBody, 0, 0},
 		{"GET", "", "HTTP/1.1 103 Early Hints\r\n\r\n", nil, 0, ended},
 		{"GET", "", "HTTP/1.1 101 Switching Protocols\r\n\r\n", message.ErrUpgradeNotAsked, 0, 0},
-		{"GET", "websocket", "HTTP/1.1 101 Switching Protocols\r\nContent-Length: 5\r\n\r\n", nil, -1, untilClose},
+		{"GET", "websocket", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n", nil, -1, untilClose},
+		{"GET", "websocket", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n", message.ErrUpgradeNotAsked, 0, 0},
+		{"GET", "websocket", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", message.ErrUpgradeNotAsked, 0, 0},
+		{"GET", "websocket", "HTTP/1.1 101 Switching Protocols\r\n\r\n", message.ErrUpgradeNotAsked, 0, 0},
+		{"GET", "websocket", "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n\r\n", message.ErrNoContentWithBody, 0, 0},
 	} {
 		var a AppConn
 		a.Open(&script{pieces: []string{test.head}}, new(Buffers), testLimits(), 0)

@@ -320,7 +320,8 @@ func (c *ClientConn) begin(how message.Framing) {
 	c.received.Store(c.body.done())
 	// "A server that receives a 100-continue expectation in an HTTP/1.0 request
 	// MUST ignore that expectation" RFC 9110, section 10.1.1
-	c.expect = how.Continue && c.reply.minor == 1 && !c.body.done()
+	c.reply.continues = how.Continue && c.reply.minor == 1
+	c.expect = c.reply.continues && !c.body.done()
 }
 
 // refusalOf is err as what the client is told.
