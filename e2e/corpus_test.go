@@ -21,6 +21,7 @@ import (
 //	    < STATUS close   the same, and then the end of the connection
 //	    < STATUS cut     the answer breaks off, and must not look whole
 //	    < STATUS bodiless   the answer to HEAD
+//	    < STATUS interim    an answer that may have an interim one before it
 //	    < nothing    the connection ends without an answer
 //	    < Name: value, < !Name, < "body"   of the last answer
 //	    | LINE       the app answers its first request with it, written like > LINE,
@@ -63,6 +64,7 @@ type wanted struct {
 	close    bool
 	cut      bool
 	bodiless bool
+	interim  bool // may come before it
 	fields   []string
 	absent   []string
 	trailer  []string
@@ -129,7 +131,18 @@ func (c *corpusCase) add(mark, rest string) error {
 		if len(words) > 0 && (words[0] == "nothing" || len(words[0]) == 3 && words[0] >= "100" && words[0] <= "599") {
 			answer := &wanted{start: words[0]}
 			for _, word := range words[1:] {
-				answer.close, answer.cut, answer.bodiless = answer.close || word == "close", answer.cut || word == "cut", answer.bodiless || word == "bodiless"
+				switch word {
+				case "close":
+					answer.close = true
+				case "cut":
+					answer.cut = true
+				case "bodiless":
+					answer.bodiless = true
+				case "interim":
+					answer.interim = true
+				default:
+					return fmt.Errorf("unknown: %s", word)
+				}
 			}
 			c.steps = append(c.steps, corpusStep{answer: answer})
 			return nil
