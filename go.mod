@@ -12,3 +12,5 @@ require (
 	github.com/mattn/go-colorable v0.1.14 // indirect; zerolog's console form
 	github.com/mattn/go-isatty v0.0.20 // indirect; likewise
 )
+
+require github.com/pires/go-proxyproto v0.15.0

@@ -28,11 +28,16 @@ type rewriter struct{ trusts func(netip.Addr) bool }
 
 func newRewriter(plan *conf.Core) rewriter { return rewriter{plan.Trusts} }
 
+// trustsPeer reports whether what p's request says of others is believed.
+func (w *rewriter) trustsPeer(p *passage) bool {
+	return !p.exchange.Peer.Unnamed && w.trusts(p.peer())
+}
+
 // secure reports whether the client spoke TLS, with us or with a trusted proxy: to
 // send the latter's client to https once more would be a loop.
 func (w *rewriter) secure(p *passage) bool {
 	req := &p.exchange.Request
-	if req.Secure || !w.trusts(p.peer()) {
+	if req.Secure || !w.trustsPeer(p) {
 		return req.Secure
 	}
 	proto, _ := req.Fields.Value(message.XForwardedProto)
@@ -44,7 +49,7 @@ func (w *rewriter) rewrite(p *passage) {
 	req := &p.exchange.Request
 	fields := &req.Fields
 	peer := p.peer()
-	trusted := w.trusts(peer)
+	trusted := w.trustsPeer(p)
 	p.unclear = fields.RemoveUnclear()
 	chain := p.chain[:0]
 	start, begun := []byte(nil), false

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -28,6 +29,7 @@ type front struct {
 	engine    *h1.Engine
 	keyring   *tlsload.Keyring // nil without certificates
 	tls       *tls.Config      // likewise
+	proxied   *conf.Core       // whose proxies begin with a PROXY header; nil without that protocol
 	handshake time.Duration
 	log       zerolog.Logger
 	doors     []door
@@ -60,6 +62,9 @@ func newFront(plan *conf.Core, gifts sockets.Gifts, log zerolog.Logger) (*front,
 		log:       log,
 	}
 	f.engine.Ended = f.left
+	if plan.ProxyProtocol {
+		f.proxied = plan
+	}
 	if plan.Certificates > 0 {
 		link, err := gifts.FD("link")
 		if err != nil {
@@ -107,6 +112,10 @@ func (f *front) refuse(d door) func(error) {
 // welcome takes a new connection, on the loop: it must not wait. Nothing runs for
 // the client until its first bytes are there.
 func (f *front) welcome(d door, fd int, from unix.Sockaddr) {
+	peer := peerOf(from)
+	if f.stranger(fd, peer) {
+		return
+	}
 	raw := new(loop.Conn)
 	if err := f.loop.Adopt(raw, fd); err != nil {
 		f.refuse(d)(err)
@@ -114,21 +123,33 @@ func (f *front) welcome(d door, fd int, from unix.Sockaddr) {
 	}
 	f.connections.Add(1)
 	f.count.Add(1)
-	peer := peerOf(from)
+	if f.proxied != nil {
+		f.awaitIntroduction(d, raw, peer)
+		return
+	}
+	f.begin(d, raw, raw, peer)
+}
+
+// begin begins HTTP, or TLS before it, on conn, which is raw or made on it.
+func (f *front) begin(d door, conn net.Conn, raw *loop.Conn, peer message.Peer) {
 	if !d.secure {
-		f.engine.Start(raw, raw, peer, false)
+		f.engine.Start(conn, raw, peer, false)
 		return
 	}
 	if f.handshake > 0 {
 		_ = raw.SetDeadline(time.Now().Add(f.handshake)) // never fails
 	}
-	raw.Idle(func() { go f.shakeHands(raw, peer) })
+	if conn != net.Conn(raw) {
+		f.shakeHands(conn, raw, peer) // on the goroutine that has read ahead
+		return
+	}
+	raw.Idle(func() { go f.shakeHands(raw, raw, peer) })
 }
 
 // shakeHands does the TLS handshake of a connection and gives it to the engine. It is a
 // goroutine of its own, whose stack the handshake grows and whose end gives that back.
-func (f *front) shakeHands(raw *loop.Conn, peer message.Peer) {
-	session := tls.Server(raw, f.tls)
+func (f *front) shakeHands(conn net.Conn, raw *loop.Conn, peer message.Peer) {
+	session := tls.Server(conn, f.tls)
 	if err := session.Handshake(); err != nil {
 		f.log.Debug().Err(err).Stringer("peer", peer.Addr).Msg("handshake failed")
 		raw.Close()

@@ -38,7 +38,8 @@ func (r *Response) Interim() bool { return r.Status < 200 && r.Status != 101 }
 
 // A Peer is the other end of a client's connection.
 type Peer struct {
-	Addr netip.AddrPort // of the client or of the last proxy before us; not valid for a unix listener
+	Addr    netip.AddrPort // of the client or of the last proxy before us; not valid for a unix listener
+	Unnamed bool           // Addr is that of a proxy which did not say whom it speaks for: it is not believed either
 }
 
 // A Source is a body, handed on in pieces of its owner's buffer.
