@@ -43,11 +43,11 @@ func (f *front) awaitIntroduction(d door, raw *loop.Conn, proxy message.Peer) {
 	if f.handshake > 0 {
 		_ = raw.SetDeadline(time.Now().Add(f.handshake)) // never fails
 	}
-	raw.Idle(func() { go f.introduce(d, raw, proxy) })
+	raw.Idle(func() { f.introduce(d, raw, proxy) })
 }
 
 // introduce reads the PROXY header of a connection and goes on with what is behind it.
-// It is a goroutine, which ends with the header or its deadline.
+// A worker of the loop runs it, until the header is there or its deadline is over.
 func (f *front) introduce(d door, raw *loop.Conn, proxy message.Peer) {
 	r := bufio.NewReaderSize(raw, 1<<10)
 	peer, err := introduced(r, proxy)
