@@ -180,6 +180,10 @@ func (p *player) awaitAnswer(r *bufio.Reader, want *wanted) (open bool, err erro
 		final.interim = false
 		return p.awaitAnswer(r, &final)
 	}
+	if !p.peer && (len(m.start) < 13 || m.start[12] != ' ') {
+		// "A server MUST send the space [...] even when the reason-phrase is absent" RFC 9112, section 4
+		return false, fmt.Errorf("answer %q has no place for a reason", m.start)
+	}
 	if status != want.start {
 		return false, fmt.Errorf("answer %q, want %s", m.start, want.start)
 	}

@@ -266,6 +266,10 @@ func (a *AppConn) ReadReply(req *message.Request) (*message.Response, error) {
 // frame applies RFC 9112, section 6.3, to a reply.
 func (a *AppConn) frame(req *message.Request, how message.Framing) error {
 	status := a.reply.Status
+	a.reply.Upgrade = nil
+	if status == 426 {
+		a.reply.Upgrade = how.Upgrade
+	}
 	switch {
 	case status == 101:
 		// "A server MUST NOT switch to a protocol that was not indicated by the client

@@ -124,6 +124,8 @@ func TestRefusedRequests(t *testing.T) {
 		{"GET http://u@a.test/ HTTP/1.1\r\n" + host + "\r\n", message.ErrHostDisagrees},
 		{"GET http://a.test./ HTTP/1.1\r\n" + host + "\r\n", message.ErrHostDisagrees},
 		{"GET http:///x HTTP/1.1\r\n" + host + "\r\n", message.ErrHostDisagrees},
+		{"GET https://a.test/ HTTP/1.1\r\n" + host + "\r\n", message.ErrScheme},
+		{"GET HTTPS://a.test/ HTTP/1.1\r\n" + host + "\r\n", message.ErrScheme},
 		{line + host + "Content-Length: 1\r\ncontent-length: 1\r\n\r\n", message.ErrLengthTwice},
 		{line + host + "Content-Length: 1, 1\r\n\r\n", message.ErrLength},
 		{line + host + "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", message.ErrLengthAndCoding},

@@ -267,12 +267,12 @@ func (c *ClientConn) readHead() *message.Refusal {
 	case err != nil:
 		return refusalOf(err)
 	}
+	req.Secure = c.secure
 	how, minor, err := parseRequest(head, req, &c.lower, &c.engine.Limits)
 	c.reply.minor = minor
 	if err != nil {
 		return refusalOf(err)
 	}
-	req.Secure = c.secure
 	c.exchange.Protocol = [...]string{"HTTP/1.0", "HTTP/1.1"}[minor]
 	c.begin(how)
 	return nil

@@ -87,6 +87,13 @@ func (c *ClientConn) Reply(resp *message.Response) error {
 		c.beginTunnel()
 		return nil
 	}
+	if resp.Upgrade != nil {
+		// "A server that sends a 426 (Upgrade Required) response MUST send an Upgrade
+		// header field to indicate the acceptable protocols" RFC 9110, section 7.8
+		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
+		b = append(b, resp.Upgrade...)
+		b = append(b, "\r\n"...)
+	}
 	b = c.frame(b, resp)
 	switch {
 	case !r.keep:

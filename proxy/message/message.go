@@ -27,9 +27,10 @@ func (r *Request) Reset() {
 
 // A Response is the head of an answer.
 type Response struct {
-	Status int
-	Fields Fields // no framing, no connection fields
-	Length int64  // of the body, or what it would be for HEAD and 304; -1 when only its end will tell
+	Status  int
+	Upgrade []byte // the protocols that a 426 asks for; nil if none
+	Fields  Fields // no framing, no connection fields
+	Length  int64  // of the body, or what it would be for HEAD and 304; -1 when only its end will tell
 }
 
 // Interim reports whether another head follows (RFC 9110, section 15.2). 101 is

@@ -31,6 +31,7 @@ var (
 	ErrHostTwice         = &Refusal{400, "more than one host"}
 	ErrHost              = &Refusal{400, "host malformed"}
 	ErrHostDisagrees     = &Refusal{400, "host and target disagree"}
+	ErrScheme            = &Refusal{421, "target of https without TLS"}
 	ErrLength            = &Refusal{400, "content-length malformed"}
 	ErrLengthTwice       = &Refusal{400, "more than one content-length"}
 	ErrLengthAndCoding   = &Refusal{400, "content-length and transfer-encoding"}
@@ -290,6 +291,18 @@ func cutScheme(target []byte) (rest []byte, ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// CheckScheme refuses a target of https that did not come over TLS: "a request for an
+// "https" resource MUST be rejected unless it has been received over a connection that
+// has been secured via a certificate valid for that target URI's origin" RFC 9110,
+// section 7.4.
+func CheckScheme(target []byte, secure bool) error {
+	const https = "https://"
+	if !secure && len(target) > len(https) && EqualFold(target[:len(https)], https) {
+		return ErrScheme
+	}
+	return nil
 }
 
 // ParseLength reads a Content-Length: digits only, no list, no sign, less than

@@ -237,6 +237,19 @@ func TestCheckLine(t *testing.T) {
 	}
 }
 
+func TestScheme(t *testing.T) {
+	for target, want := range map[string]error{
+		"https://a.test/": ErrScheme, "hTTps://a.test": ErrScheme, "http://a.test/": nil, "/https://a.test/": nil, "*": nil, "": nil,
+	} {
+		if err := CheckScheme([]byte(target), false); err != want {
+			t.Errorf("%q: %v, want %v", target, err, want)
+		}
+		if err := CheckScheme([]byte(target), true); err != nil {
+			t.Errorf("%q over TLS: %v", target, err)
+		}
+	}
+}
+
 // TestEveryRefusalIsProduced holds the list of rules.go against the tables of the
 // tests that produce refusals: here, in h1 and in the stories of package proxy.
 func TestEveryRefusalIsProduced(t *testing.T) {
