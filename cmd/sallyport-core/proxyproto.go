@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"net/netip"
 	"time"
 
 	proxyproto "github.com/pires/go-proxyproto"
@@ -84,7 +85,8 @@ func introduced(r *bufio.Reader, proxy message.Peer) (message.Peer, error) {
 	if !ok {
 		return proxy, errors.New("the client is not one of TCP")
 	}
-	return message.Peer{Addr: source.AddrPort()}, nil
+	client := source.AddrPort()
+	return message.Peer{Addr: netip.AddrPortFrom(client.Addr().Unmap(), client.Port())}, nil
 }
 
 // An aheadConn is a connection of which some bytes were read already.
