@@ -49,7 +49,7 @@
 //	listen.https                    texts     :443        built
 //	listen.h3                       flag      true        not yet: off accepted, else noticed
 //	listen.advertise_port           number    -           built
-//	listen.proxy_protocol           flag      false       not yet: off accepted, else refused
+//	listen.proxy_protocol           flag      false       built
 //
 //	log                             table     -           built
 //	log.access                      flag      true        built
@@ -131,6 +131,9 @@
 //     ~/.local/state/sallyport; without any, the internal CA is in memory.
 //   - trusted_proxies: nobody. Addresses, networks, or "unix:" for whoever
 //     connects to a unix listener.
+//   - listen.proxy_protocol, when true, is for every address of http and https: all
+//     connections must come from trusted_proxies and begin with a PROXY header,
+//     version 1 or 2, before TLS. Others are closed.
 //   - listen.advertise_port: the port of the first https address; 443 where that is no port.
 //   - limits.body_rate is bytes in a second of waiting for the client, averaged over
 //     the last twice limits.body_idle; over a minute where that is 0.

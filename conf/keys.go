@@ -68,7 +68,7 @@ func keys() []key {
 		{name: "listen.https", kind: takesTexts, fallback: ":443"},
 		{name: "listen.h3", kind: takesFlag, fallback: "true", part: "HTTP/3", on: noticed},
 		{name: "listen.advertise_port", kind: takesNumber, least: 1, most: 65535},
-		{name: "listen.proxy_protocol", kind: takesFlag, fallback: "false", part: "the PROXY protocol", on: refused},
+		{name: "listen.proxy_protocol", kind: takesFlag, fallback: "false"},
 
 		{name: "log", kind: takesTable},
 		{name: "log.access", kind: takesFlag, fallback: "true"},

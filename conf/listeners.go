@@ -21,6 +21,13 @@ func (p *planner) listeners() {
 		p.plan.Core.Listeners = append(p.plan.Core.Listeners, l)
 	}
 	p.plan.Core.AdvertisePort = p.advertisePort(s)
+	p.plan.Core.ProxyProtocol = s.flag("proxy_protocol")
+	if p.plan.Core.ProxyProtocol && len(p.root.texts("trusted_proxies")) == 0 {
+		s.wrong("proxy_protocol", fault{
+			"needs trusted_proxies: nobody may connect",
+			`write trusted_proxies = ["10.0.0.0/8"], or whatever address the proxy has`,
+		})
+	}
 }
 
 // listen adds the listeners of a key.

@@ -63,10 +63,25 @@ type Core struct {
 	AdvertisePort int    // what redirects say; 0 without an https listener, or for port 0 until boot has bound it
 	Trusted       []netip.Prefix
 	TrustUnix     bool // "unix:" in trusted_proxies: peers of unix listeners are proxies of ours
+	ProxyProtocol bool // every connection begins with a PROXY header, of a proxy of ours
 	Limits        Limits
 	DrainRequests time.Duration // for exchanges, of a core that is to end
 	DrainUpgrades time.Duration // for tunnels, of a core that another one has replaced
 	Log           Log
+}
+
+// Trusts reports whether addr is a proxy of ours; one that is not valid is the peer
+// of a unix listener.
+func (c *Core) Trusts(addr netip.Addr) bool {
+	if !addr.IsValid() {
+		return c.TrustUnix
+	}
+	for _, prefix := range c.Trusted {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
 }
 
 // A Site is a set of hosts that are served alike.

@@ -54,7 +54,8 @@ func confined() map[string][]string {
 			"cmd/sallyport-core", "cmd/sallyport-keeper", "cmd/sallyport-registrar",
 			"proxy", "upstream", "tlsload", "tlsload/keeper", "tlsload/registrar",
 		},
-		"net/http": {"e2e/demo"}, // no request is forwarded by it
+		"github.com/pires/go-proxyproto": {"cmd/sallyport-core"},
+		"net/http":                       {"e2e/demo"}, // no request is forwarded by it
 	}
 }
 

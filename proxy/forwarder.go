@@ -91,6 +91,9 @@ func (f *Forwarder) pass(p *passage) {
 		f.answer(p, message.Page{Status: 404, Text: "no route of this site has this path"}, "no route for path")
 		return
 	}
+	if f.isLast(p) {
+		return
+	}
 	if p.app.MaxBody > 0 && req.Length > p.app.MaxBody {
 		f.refuse(p, message.ErrBodyTooLong)
 		return
@@ -151,7 +154,11 @@ func (f *Forwarder) reply(p *passage, lease *upstream.Lease, resp *message.Respo
 		p.sent, err = stream.ReadFrom(lease)
 	}
 	if err == nil {
-		err = stream.Finish(lease.Trailer())
+		trailer := lease.Trailer()
+		if trailer != nil {
+			trailer.RemoveNamed(&resp.Fields)
+		}
+		err = stream.Finish(trailer)
 	}
 	if err != nil {
 		f.cut(p, err)
@@ -229,7 +236,9 @@ func (b *boundedBody) Next() ([]byte, error) {
 	case b.max > 0 && b.taken > b.max:
 		return nil, message.ErrBodyTooLong
 	case err == io.EOF:
-		b.exchange.Request.Trailer.RemoveUnclear()
+		req := &b.exchange.Request
+		req.Trailer.RemoveUnclear()
+		req.Trailer.RemoveNamed(&req.Fields)
 	}
 	return piece, err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"sallyport/conf"
 	"sallyport/proxy/message"
@@ -12,41 +13,31 @@ import (
 // ours are the fields that only a proxy may set. What a client sends in them is
 // taken out, unless the client is a proxy that the configuration trusts. Proxy
 // goes always: CGI, and what imitates it, would make HTTP_PROXY of it, which
-// libraries take for a setting (CVE-2016-5385).
+// libraries take for a setting (CVE-2016-5385). So do Client-IP, which Rails
+// believes, and X-Forwarded-Prefix, -Ssl, -Scheme and the like, by which Rack,
+// gunicorn and others go: nothing here writes them, so that nothing could overrule them.
 var (
 	alwaysOurs = message.SetOf(message.Proxy, message.XSendfileType, message.XAccelMapping, message.XForwardedFor,
-		message.XRealIP, message.XRequestID, message.XRequestStart)
+		message.XForwardedOther, message.ClientIP, message.XRealIP, message.XRequestID, message.XRequestStart)
 	oursUnlessTrusted = alwaysOurs | message.SetOf(message.Forwarded, message.XForwardedHost,
 		message.XForwardedPort, message.XForwardedProto)
 )
 
 // A rewriter sets the fields by which an app knows who asked, how, and when.
-type rewriter struct {
-	trusted   []netip.Prefix
-	trustUnix bool
-}
+type rewriter struct{ trusts func(netip.Addr) bool }
 
-func newRewriter(plan *conf.Core) rewriter {
-	return rewriter{trusted: plan.Trusted, trustUnix: plan.TrustUnix}
-}
+func newRewriter(plan *conf.Core) rewriter { return rewriter{plan.Trusts} }
 
-func (w *rewriter) trusts(addr netip.Addr) bool {
-	if !addr.IsValid() {
-		return w.trustUnix
-	}
-	for _, prefix := range w.trusted {
-		if prefix.Contains(addr) {
-			return true
-		}
-	}
-	return false
+// trustsPeer reports whether what p's request says of others is believed.
+func (w *rewriter) trustsPeer(p *passage) bool {
+	return !p.exchange.Peer.Unnamed && w.trusts(p.peer())
 }
 
 // secure reports whether the client spoke TLS, with us or with a trusted proxy: to
 // send the latter's client to https once more would be a loop.
 func (w *rewriter) secure(p *passage) bool {
 	req := &p.exchange.Request
-	if req.Secure || !w.trusts(p.peer()) {
+	if req.Secure || !w.trustsPeer(p) {
 		return req.Secure
 	}
 	proto, _ := req.Fields.Value(message.XForwardedProto)
@@ -58,7 +49,7 @@ func (w *rewriter) rewrite(p *passage) {
 	req := &p.exchange.Request
 	fields := &req.Fields
 	peer := p.peer()
-	trusted := w.trusts(peer)
+	trusted := w.trustsPeer(p)
 	p.unclear = fields.RemoveUnclear()
 	chain := p.chain[:0]
 	start, begun := []byte(nil), false
@@ -92,6 +83,47 @@ func (w *rewriter) rewrite(p *passage) {
 		start = p.scratch
 	}
 	fields.Add("X-Request-Start", start)
+	p.addVia(fields)
+}
+
+// addVia obeys "An HTTP-to-HTTP gateway MUST send an appropriate Via header field in
+// each inbound request message and MAY send a Via header field in forwarded response
+// messages" RFC 9110, section 7.6.3. In answers it would only tell strangers what
+// they talk to.
+func (p *passage) addVia(fields *message.Fields) {
+	p.scratch = append(p.scratch[:0], strings.TrimPrefix(p.exchange.Protocol, "HTTP/")...)
+	p.scratch = append(p.scratch, " sallyport"...)
+	fields.Add("Via", p.scratch)
+}
+
+// isLast answers an OPTIONS request that may go no further, and counts down one that
+// may: "Each intermediary that receives a TRACE or OPTIONS request containing a
+// Max-Forwards header field MUST check and update its value prior to forwarding the
+// request. If the received value is zero (0), the intermediary MUST NOT forward the
+// request; instead, the intermediary MUST respond as the final recipient" RFC 9110,
+// section 7.6.2.
+func (f *Forwarder) isLast(p *passage) bool {
+	req := &p.exchange.Request
+	if string(req.Method) != "OPTIONS" {
+		return false
+	}
+	value, ok := req.Fields.Value(message.MaxForwards)
+	if !ok {
+		return false
+	}
+	hops, ok := message.ParseLength(value) // digits, as they
+	switch {
+	case !ok || req.Fields.Count(message.MaxForwards) > 1:
+		f.refuse(p, message.ErrMaxForwards)
+		return true
+	case hops == 0:
+		f.answer(p, message.Page{Status: 200}, "")
+		return true
+	}
+	req.Fields.Remove(message.SetOf(message.MaxForwards))
+	p.scratch = strconv.AppendInt(p.scratch[:0], hops-1, 10)
+	req.Fields.Add("Max-Forwards", p.scratch)
+	return false
 }
 
 // addOrigin adds what the client saw in its address bar, where no trusted proxy

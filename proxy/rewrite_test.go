@@ -4,14 +4,17 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"sallyport/conf"
 )
 
 func trusting(prefixes ...string) *rewriter {
-	w := new(rewriter)
+	plan := new(conf.Core)
 	for _, prefix := range prefixes {
-		w.trusted = append(w.trusted, netip.MustParsePrefix(prefix))
+		plan.Trusted = append(plan.Trusted, netip.MustParsePrefix(prefix))
 	}
-	return w
+	w := newRewriter(plan)
+	return &w
 }
 
 // FuzzRewriter holds the walk over a chain against its definition, written out
@@ -52,7 +55,7 @@ func TestTrusts(t *testing.T) {
 			t.Errorf("%s: %v", addr, got)
 		}
 	}
-	if w.trusts(netip.Addr{}) || !(&rewriter{trustUnix: true}).trusts(netip.Addr{}) {
+	if w.trusts(netip.Addr{}) || !(&conf.Core{TrustUnix: true}).Trusts(netip.Addr{}) {
 		t.Error("unix")
 	}
 }

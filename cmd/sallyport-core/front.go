@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -29,6 +30,7 @@ type front struct {
 	engine    *h1.Engine
 	keyring   *tlsload.Keyring // nil without certificates
 	tls       *tls.Config      // likewise
+	proxied   *conf.Core       // whose proxies begin with a PROXY header; nil without that protocol
 	handshake time.Duration
 	log       zerolog.Logger
 	doors     []door
@@ -64,6 +66,9 @@ func newFront(plan *conf.Core, gifts sockets.Gifts, log zerolog.Logger) (*front,
 		log:       log,
 	}
 	f.engine.Ended = f.left
+	if plan.ProxyProtocol {
+		f.proxied = plan
+	}
 	if plan.Certificates > 0 {
 		link, err := gifts.FD("link")
 		if err != nil {
@@ -111,6 +116,10 @@ func (f *front) refuse(d door) func(error) {
 // welcome takes a new connection, on the loop: it must not wait. Nothing runs for
 // the client until its first bytes are there.
 func (f *front) welcome(d door, fd int, from unix.Sockaddr) {
+	peer := peerOf(from)
+	if f.stranger(fd, peer) {
+		return
+	}
 	raw := new(loop.Conn)
 	if err := f.loop.Adopt(raw, fd); err != nil {
 		f.refuse(d)(err)
@@ -118,24 +127,36 @@ func (f *front) welcome(d door, fd int, from unix.Sockaddr) {
 	}
 	f.connections.Add(1)
 	f.count.Add(1)
-	peer := peerOf(from)
+	if f.proxied != nil {
+		f.awaitIntroduction(d, raw, peer)
+		return
+	}
+	f.begin(d, raw, raw, peer)
+}
+
+// begin begins HTTP, or TLS before it, on conn, which is raw or made on it.
+func (f *front) begin(d door, conn net.Conn, raw *loop.Conn, peer message.Peer) {
 	if !d.secure {
-		f.engine.Start(raw, raw, peer, false)
+		f.engine.Start(conn, raw, peer, false)
 		return
 	}
 	if f.handshake > 0 {
 		_ = raw.SetDeadline(time.Now().Add(f.handshake)) // never fails
 	}
-	raw.Idle(func() { f.shakeHands(raw, peer) })
+	if conn != net.Conn(raw) {
+		f.shakeHands(conn, raw, peer) // on the worker that has read ahead
+		return
+	}
+	raw.Idle(func() { f.shakeHands(raw, raw, peer) })
 }
 
 // shakeHands does the TLS handshake of a connection and gives it to the engine. A worker
 // of the loop runs it, which has grown its stack in a handshake before: 4 % less than a
 // goroutine of its own. What parked workers keep of their stacks is little, and halved by
 // each collection.
-func (f *front) shakeHands(raw *loop.Conn, peer message.Peer) {
+func (f *front) shakeHands(conn net.Conn, raw *loop.Conn, peer message.Peer) {
 	f.garbage.stir()
-	session := tls.Server(raw, f.tls)
+	session := tls.Server(conn, f.tls)
 	if err := session.Handshake(); err != nil {
 		f.log.Debug().Err(err).Stringer("peer", peer.Addr).Msg("handshake failed")
 		raw.Close()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -94,6 +95,12 @@ func TestIdleGoroutines(t *testing.T) {
 // takes one connection after the other. At the end of the test it is drained.
 func openFront(t *testing.T) (f *front, addresses [2]string) {
 	t.Helper()
+	return openFrontAs(t, io.Discard, func(*conf.Core) {})
+}
+
+// openFrontAs is openFront with a log and another plan.
+func openFrontAs(t *testing.T, log io.Writer, change func(*conf.Core)) (f *front, addresses [2]string) {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "app")
 	app, err := net.Listen("unix", socket)
 	if err != nil {
@@ -117,7 +124,8 @@ func openFront(t *testing.T) (f *front, addresses [2]string) {
 		gifts = append(gifts, sockets.Gift{Name: kind, FD: fd})
 		plan.Listeners = append(plan.Listeners, conf.Listener{Gift: kind, Address: addresses[i], Secure: kind == "https0"})
 	}
-	if f, err = newFront(plan, gifts, zerolog.New(io.Discard)); err != nil {
+	change(plan)
+	if f, err = newFront(plan, gifts, zerolog.New(log)); err != nil {
 		t.Fatal(err)
 	}
 	f.tls = &tls.Config{Certificates: []tls.Certificate{throwAway(t)}} // instead of a keeper's
@@ -158,15 +166,17 @@ func listen(t *testing.T) (fd int, address string) {
 	return fd, listener.Addr().String()
 }
 
-// serveOne answers one request of each connection, until the listener is closed.
+// serveOne answers one request of each connection, and says for whom it came, until the
+// listener is closed.
 func serveOne(app net.Listener) {
 	for {
 		conn, err := app.Accept()
 		if err != nil {
 			return
 		}
-		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nX-Chain: %s\r\nX-Client: %s\r\nContent-Length: 2\r\n\r\nok",
+				req.Header.Get("X-Forwarded-For"), req.Header.Get("X-Real-IP"))
 		}
 		conn.Close()
 	}
@@ -204,6 +214,52 @@ func throwAway(t *testing.T) tls.Certificate {
 		t.Fatal(err)
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// A tap keeps what a connection has read.
+type tap struct {
+	net.Conn
+	heard bytes.Buffer
+}
+
+func (c *tap) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.heard.Write(p[:n])
+	return n, err
+}
+
+// TestClosingAlert: "Servers MUST attempt to initiate an exchange of closure alerts with
+// the client prior to closing the connection" RFC 9112, section 9.8.
+func TestClosingAlert(t *testing.T) {
+	_, addresses := openFront(t)
+	for _, request := range []string{
+		"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: app.test\r\n\r\nGET / HTTP/9.9\r\n\r\n",
+	} {
+		plain, err := net.Dial("tcp", addresses[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		wire := &tap{Conn: plain}
+		// In TLS 1.2 the type of a record can be seen from outside.
+		session := tls.Client(wire, &tls.Config{InsecureSkipVerify: true, ServerName: "app.test", MaxVersion: tls.VersionTLS12})
+		if err := session.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.WriteString(session, request)
+		if err == nil {
+			_, err = io.ReadAll(session)
+		}
+		session.Close()
+		const alert = 21
+		last := byte(0)
+		for heard := wire.heard.Bytes(); len(heard) >= 5; heard = heard[min(len(heard), 5+int(heard[3])<<8+int(heard[4])):] {
+			last = heard[0]
+		}
+		if err != nil || last != alert {
+			t.Errorf("%q: the last record is of type %d, want %d; %v", request, last, alert, err)
+		}
+	}
 }
 
 // TestPart: the parts of all workers are at least all processors, and each has one.

@@ -266,10 +266,19 @@ func (a *AppConn) ReadReply(req *message.Request) (*message.Response, error) {
 // frame applies RFC 9112, section 6.3, to a reply.
 func (a *AppConn) frame(req *message.Request, how message.Framing) error {
 	status := a.reply.Status
+	a.reply.Upgrade = nil
+	if status == 426 {
+		a.reply.Upgrade = how.Upgrade
+	}
 	switch {
 	case status == 101:
-		if req.Upgrade == nil {
+		// "A server MUST NOT switch to a protocol that was not indicated by the client
+		// in the corresponding request's Upgrade header field" RFC 9110, section 7.8
+		if req.Upgrade == nil || !message.SameFold(how.Upgrade, req.Upgrade) {
 			return message.ErrUpgradeNotAsked
+		}
+		if how.Chunked || how.Length > 0 {
+			return message.ErrNoContentWithBody
 		}
 		a.reply.Length = -1
 		a.body.toClose()

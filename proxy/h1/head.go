@@ -122,8 +122,8 @@ func version(b []byte) (minor int, ok bool) {
 	return 0, false
 }
 
-// parseRequest reads the head of a request into req, whose Authority is put in
-// scratch when it is not in lower case yet.
+// parseRequest reads the head of a request into req, whose Secure is set, and whose
+// Authority is put in scratch when it is not in lower case yet.
 func parseRequest(head []byte, req *message.Request, scratch *[]byte, limits *conf.Limits) (how message.Framing, minor int, err error) {
 	held := req.Fields.Hold(head)
 	end, next, err := cutLine(held, 0)
@@ -177,7 +177,11 @@ func parseRequestLine(line []byte, req *message.Request, limits *conf.Limits) (a
 	if err := message.CheckMethod(req.Method); err != nil {
 		return nil, minor, err
 	}
-	authority, req.Target, err = message.ParseTarget(req.Method, line[first+1:last:last])
+	target := line[first+1 : last : last]
+	if err := message.CheckScheme(target, req.Secure); err != nil {
+		return nil, minor, err
+	}
+	authority, req.Target, err = message.ParseTarget(req.Method, target)
 	return authority, minor, err
 }
 

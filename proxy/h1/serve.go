@@ -267,12 +267,12 @@ func (c *ClientConn) readHead() *message.Refusal {
 	case err != nil:
 		return refusalOf(err)
 	}
+	req.Secure = c.secure
 	how, minor, err := parseRequest(head, req, &c.lower, &c.engine.Limits)
 	c.reply.minor = minor
 	if err != nil {
 		return refusalOf(err)
 	}
-	req.Secure = c.secure
 	c.exchange.Protocol = [...]string{"HTTP/1.0", "HTTP/1.1"}[minor]
 	c.begin(how)
 	return nil
@@ -308,7 +308,8 @@ func (c *ClientConn) begin(how message.Framing) {
 	c.received.Store(c.body.done())
 	// "A server that receives a 100-continue expectation in an HTTP/1.0 request
 	// MUST ignore that expectation" RFC 9110, section 10.1.1
-	c.expect = how.Continue && c.reply.minor == 1 && !c.body.done()
+	c.reply.continues = how.Continue && c.reply.minor == 1
+	c.expect = c.reply.continues && !c.body.done()
 }
 
 // refusalOf is err as what the client is told.

@@ -11,17 +11,18 @@ import (
 
 // A reply is the answer of one exchange, as far as it has come.
 type reply struct {
-	minor    int  // the client's version
-	keep     bool // the connection goes on after this exchange
-	head     bool // the request was HEAD
-	begun    bool // a final head was sent
-	finished bool // all of it was sent
-	tunnel   bool // 101 was sent: bytes now
-	chunked  bool
-	bodiless bool  // whatever is written is not sent
-	left     int64 // of a Content-Length; -1: until close or last chunk
-	out      []byte
-	gone     chan struct{} // made by Gone
+	minor     int  // the client's version
+	keep      bool // the connection goes on after this exchange
+	head      bool // the request was HEAD
+	continues bool // the request expects 100: ours to say
+	begun     bool // a final head was sent
+	finished  bool // all of it was sent
+	tunnel    bool // 101 was sent: bytes now
+	chunked   bool
+	bodiless  bool  // whatever is written is not sent
+	left      int64 // of a Content-Length; -1: until close or last chunk
+	out       []byte
+	gone      chan struct{} // made by Gone
 }
 
 // Next is message.Source: the request's body, or the client's bytes after 101.
@@ -86,6 +87,13 @@ func (c *ClientConn) Reply(resp *message.Response) error {
 		c.beginTunnel()
 		return nil
 	}
+	if resp.Upgrade != nil {
+		// "A server that sends a 426 (Upgrade Required) response MUST send an Upgrade
+		// header field to indicate the acceptable protocols" RFC 9110, section 7.8
+		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
+		b = append(b, resp.Upgrade...)
+		b = append(b, "\r\n"...)
+	}
 	b = c.frame(b, resp)
 	switch {
 	case !r.keep:
@@ -111,7 +119,7 @@ func (c *ClientConn) replyInterim(resp *message.Response) error {
 	// "A proxy MUST forward 1xx responses unless the proxy itself requested the
 	// generation of the 1xx response" RFC 9110, section 15.2; "a server MUST NOT
 	// send a 1xx response to an HTTP/1.0 client" ibid.
-	if c.reply.minor == 0 || resp.Status <= 101 {
+	if c.reply.minor == 0 || c.reply.continues && resp.Status == 100 {
 		return nil
 	}
 	b := appendStatusLine(c.takeOut(), resp.Status)

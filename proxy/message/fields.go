@@ -8,6 +8,7 @@ package message
 type Fields struct {
 	bytes []byte
 	lines []line
+	named []line // keys that Connection names; values that are empty
 }
 
 type line struct {
@@ -18,7 +19,7 @@ type line struct {
 
 // Reset empties f and keeps its buffers, unless one head made them giants.
 func (f *Fields) Reset() {
-	f.bytes, f.lines = f.bytes[:0], f.lines[:0]
+	f.bytes, f.lines, f.named = f.bytes[:0], f.lines[:0], f.named[:0]
 	if cap(f.bytes) > keptBytesMax {
 		f.bytes = nil
 	}
@@ -95,6 +96,23 @@ func (f *Fields) rename(key []byte, name Name) {
 		if l := &f.lines[i]; SameFold(f.bytes[l.key:l.keyEnd], key) {
 			l.name = name
 		}
+	}
+}
+
+// nominate keeps option, which is a part of f, for RemoveNamed.
+func (f *Fields) nominate(option []byte) {
+	start := len(f.bytes)
+	f.bytes = append(f.bytes, option...)
+	f.named = append(f.named, line{key: uint32(start), keyEnd: uint32(len(f.bytes))})
+}
+
+// RemoveNamed takes out every line that the Connection field of head named, f being
+// the trailer behind that head: "remove any header or trailer field(s) from the
+// message with the same name" RFC 9110, section 7.6.1.
+func (f *Fields) RemoveNamed(head *Fields) {
+	for i := range head.named {
+		option := head.bytes[head.named[i].key:head.named[i].keyEnd]
+		f.keep(func(l *line) bool { return !SameFold(f.bytes[l.key:l.keyEnd], option) })
 	}
 }
 

@@ -94,7 +94,7 @@ func TestElements(t *testing.T) {
 func TestKnown(t *testing.T) {
 	names := map[Name]string{
 		Connection: "Connection", ContentLength: "Content-Length", Date: "Date", Expect: "Expect", Forwarded: "Forwarded", Host: "Host",
-		KeepAlive: "Keep-Alive", Proxy: "Proxy", ProxyConnection: "Proxy-Connection", TE: "TE", Trailer: "Trailer",
+		KeepAlive: "Keep-Alive", ClientIP: "Client-IP", MaxForwards: "Max-Forwards", Via: "Via", XForwardedOther: "X-Forwarded-Server", Proxy: "Proxy", ProxyConnection: "Proxy-Connection", TE: "TE", Trailer: "Trailer",
 		TransferEncoding: "Transfer-Encoding", Upgrade: "Upgrade", XAccelMapping: "X-Accel-Mapping", XForwardedFor: "X-Forwarded-For",
 		XForwardedHost: "X-Forwarded-Host", XForwardedPort: "X-Forwarded-Port", XForwardedProto: "X-Forwarded-Proto", XRealIP: "X-Real-IP",
 		XRequestID: "X-Request-Id", XRequestStart: "X-Request-Start", XSendfileType: "X-Sendfile-Type",
@@ -110,7 +110,11 @@ func TestKnown(t *testing.T) {
 			}
 		}
 		for _, near := range []string{key + "x", key[1:], "q" + key[1:], strings.ReplaceAll(key, "-", "_") + "_", key[:len(key)-1] + "\xff"} {
-			if got := known([]byte(near)); got != Other {
+			want := Other
+			if strings.HasPrefix(strings.ToLower(near), "x-forwarded-") {
+				want = XForwardedOther
+			}
+			if got := known([]byte(near)); got != want {
 				t.Errorf("%q is %d", near, got)
 			}
 		}

@@ -27,9 +27,10 @@ func (r *Request) Reset() {
 
 // A Response is the head of an answer.
 type Response struct {
-	Status int
-	Fields Fields // no framing, no connection fields
-	Length int64  // of the body, or what it would be for HEAD and 304; -1 when only its end will tell
+	Status  int
+	Upgrade []byte // the protocols that a 426 asks for; nil if none
+	Fields  Fields // no framing, no connection fields
+	Length  int64  // of the body, or what it would be for HEAD and 304; -1 when only its end will tell
 }
 
 // Interim reports whether another head follows (RFC 9110, section 15.2). 101 is
@@ -38,7 +39,8 @@ func (r *Response) Interim() bool { return r.Status < 200 && r.Status != 101 }
 
 // A Peer is the other end of a client's connection.
 type Peer struct {
-	Addr netip.AddrPort // of the client or of the last proxy before us; not valid for a unix listener
+	Addr    netip.AddrPort // of the client or of the last proxy before us; not valid for a unix listener
+	Unnamed bool           // Addr is that of a proxy which did not say whom it speaks for: it is not believed either
 }
 
 // A Source is a body, handed on in pieces of its owner's buffer.

@@ -7,6 +7,7 @@ type Name uint8
 // The names we know. A new one needs a case in known.
 const (
 	Other Name = iota
+	ClientIP
 	Connection
 	ContentLength
 	Date
@@ -14,15 +15,18 @@ const (
 	Forwarded
 	Host
 	KeepAlive
+	MaxForwards
 	Proxy
 	ProxyConnection
 	TE
 	Trailer
 	TransferEncoding
 	Upgrade
+	Via
 	XAccelMapping
 	XForwardedFor
 	XForwardedHost
+	XForwardedOther // whatever else begins with X-Forwarded-
 	XForwardedPort
 	XForwardedProto
 	XRealIP
@@ -31,80 +35,51 @@ const (
 	XSendfileType
 )
 
-// known says which Name key is, in any case. Length first: most fields of a
-// request fall out there without a byte compared.
+// A spelling is a name in lower case.
+type spelling struct {
+	lower string
+	name  Name
+}
+
+// spellings are the names by their length: most fields of a request fall out there
+// without a byte compared.
+var spellings = [...][]spelling{
+	2:  {{"te", TE}},
+	3:  {{"via", Via}},
+	4:  {{"host", Host}, {"date", Date}},
+	5:  {{"proxy", Proxy}},
+	6:  {{"expect", Expect}},
+	7:  {{"upgrade", Upgrade}, {"trailer", Trailer}},
+	9:  {{"forwarded", Forwarded}, {"x-real-ip", XRealIP}, {"client-ip", ClientIP}},
+	10: {{"connection", Connection}, {"keep-alive", KeepAlive}},
+	12: {{"x-request-id", XRequestID}, {"max-forwards", MaxForwards}},
+	14: {{"content-length", ContentLength}},
+	15: {
+		{"x-forwarded-for", XForwardedFor},
+		{"x-request-start", XRequestStart},
+		{"x-sendfile-type", XSendfileType},
+		{"x-accel-mapping", XAccelMapping},
+	},
+	16: {{"x-forwarded-host", XForwardedHost}, {"x-forwarded-port", XForwardedPort}, {"proxy-connection", ProxyConnection}},
+	17: {{"transfer-encoding", TransferEncoding}, {"x-forwarded-proto", XForwardedProto}},
+}
+
+// known says which Name key is, in any case.
 func known(key []byte) Name {
-	switch len(key) {
-	case 2:
-		return either(key, "te", TE)
-	case 4:
-		if name := either(key, "host", Host); name != Other {
-			return name
+	if len(key) < len(spellings) {
+		for _, s := range spellings[len(key)] {
+			if EqualFold(key, s.lower) {
+				return s.name
+			}
 		}
-		return either(key, "date", Date)
-	case 5:
-		return either(key, "proxy", Proxy)
-	case 6:
-		return either(key, "expect", Expect)
-	case 7:
-		if name := either(key, "upgrade", Upgrade); name != Other {
-			return name
-		}
-		return either(key, "trailer", Trailer)
-	case 9:
-		if name := either(key, "forwarded", Forwarded); name != Other {
-			return name
-		}
-		return either(key, "x-real-ip", XRealIP)
-	case 10:
-		if name := either(key, "connection", Connection); name != Other {
-			return name
-		}
-		return either(key, "keep-alive", KeepAlive)
-	case 12:
-		return either(key, "x-request-id", XRequestID)
 	}
-	return knownLong(key)
-}
-
-func knownLong(key []byte) Name {
-	switch len(key) {
-	case 14:
-		return either(key, "content-length", ContentLength)
-	case 15:
-		if name := either(key, "x-forwarded-for", XForwardedFor); name != Other {
-			return name
-		}
-		if name := either(key, "x-request-start", XRequestStart); name != Other {
-			return name
-		}
-		if name := either(key, "x-sendfile-type", XSendfileType); name != Other {
-			return name
-		}
-		return either(key, "x-accel-mapping", XAccelMapping)
-	case 16:
-		if name := either(key, "x-forwarded-host", XForwardedHost); name != Other {
-			return name
-		}
-		if name := either(key, "x-forwarded-port", XForwardedPort); name != Other {
-			return name
-		}
-		return either(key, "proxy-connection", ProxyConnection)
-	case 17:
-		if name := either(key, "transfer-encoding", TransferEncoding); name != Other {
-			return name
-		}
-		return either(key, "x-forwarded-proto", XForwardedProto)
+	if len(key) > len(forwarded) && key[1] == '-' && EqualFold(key[:len(forwarded)], forwarded) {
+		return XForwardedOther
 	}
 	return Other
 }
 
-func either(key []byte, lower string, name Name) Name {
-	if EqualFold(key, lower) {
-		return name
-	}
-	return Other
-}
+const forwarded = "x-forwarded-"
 
 // EqualFold reports whether b is lower, which must be in lower case, in any
 // ASCII case. Field names, schemes and connection options are compared so

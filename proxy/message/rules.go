@@ -18,7 +18,7 @@ func (r *Refusal) Error() string { return "message: refused: " + r.Cause }
 // The refusals. Each is named where its rule is quoted.
 var (
 	ErrMethod            = &Refusal{400, "method is no token"}
-	ErrMethodNotAllowed  = &Refusal{405, "method CONNECT or TRACE"}
+	ErrMethodNotServed   = &Refusal{501, "method CONNECT or TRACE"}
 	ErrTarget            = &Refusal{400, "request target malformed"}
 	ErrVersion           = &Refusal{505, "version is not HTTP/1.0 or HTTP/1.1"}
 	ErrRequestLine       = &Refusal{400, "request line malformed"}
@@ -31,14 +31,18 @@ var (
 	ErrHostTwice         = &Refusal{400, "more than one host"}
 	ErrHost              = &Refusal{400, "host malformed"}
 	ErrHostDisagrees     = &Refusal{400, "host and target disagree"}
+	ErrScheme            = &Refusal{421, "target of https without TLS"}
 	ErrLength            = &Refusal{400, "content-length malformed"}
 	ErrLengthTwice       = &Refusal{400, "more than one content-length"}
 	ErrLengthAndCoding   = &Refusal{400, "content-length and transfer-encoding"}
-	ErrCoding            = &Refusal{501, "transfer-encoding is not chunked"}
+	ErrCoding            = &Refusal{501, "transfer-encoding is more than chunked"}
+	ErrCodingEnd         = &Refusal{400, "transfer-encoding does not end in chunked"}
 	ErrCodingTwice       = &Refusal{400, "more than one transfer-encoding"}
 	ErrCodingVersion     = &Refusal{400, "transfer-encoding in HTTP/1.0"}
 	ErrExpect            = &Refusal{417, "expectation is not 100-continue"}
 	ErrConnection        = &Refusal{400, "connection field malformed"}
+	ErrConnectionNames   = &Refusal{400, "connection names a field that every message needs"}
+	ErrMaxForwards       = &Refusal{400, "max-forwards malformed"}
 	ErrTrailer           = &Refusal{400, "field not allowed in a trailer"}
 	ErrChunk             = &Refusal{400, "chunk malformed"}
 	ErrHeadTooLong       = &Refusal{431, "head longer than limits.head"}
@@ -50,7 +54,7 @@ var (
 	ErrBodyRate          = &Refusal{408, "body slower than limits.body_rate"}
 	ErrBodyTooLong       = &Refusal{413, "body longer than max_body"}
 	ErrBodyTruncated     = &Refusal{400, "body shorter than announced"}
-	ErrUpgradeNotAsked   = &Refusal{502, "101 without an upgrade asked for"}
+	ErrUpgradeNotAsked   = &Refusal{502, "101 to what was not asked for"}
 	ErrInterimTooMany    = &Refusal{502, "too many interim replies"}
 	ErrStatus            = &Refusal{502, "status is not 100 to 599"}
 	ErrNoContentWithBody = &Refusal{502, "body announced on a status that has none"}
@@ -64,8 +68,18 @@ const framing = Set(1<<Connection | 1<<ContentLength | 1<<TransferEncoding | 1<<
 // head has been acted on. "A sender MUST NOT generate a trailer field unless the
 // sender knows the corresponding header field name's definition permits"
 // RFC 9110, section 6.5.1.
-const notInTrailer = framing | Set(1<<Host|1<<Trailer|1<<Forwarded|1<<XForwardedFor|1<<XForwardedHost|
-	1<<XForwardedPort|1<<XForwardedProto|1<<XRealIP|1<<XRequestID|1<<XRequestStart|1<<Proxy)
+const notInTrailer = framing | Hop | Set(1<<Host|1<<Trailer|1<<MaxForwards|1<<XSendfileType|1<<XAccelMapping)
+
+// Hop are the fields that one proxy writes for those behind it.
+const Hop = Set(1<<Forwarded | 1<<Via | 1<<ClientIP | 1<<XForwardedFor | 1<<XForwardedHost | 1<<XForwardedPort |
+	1<<XForwardedProto | 1<<XForwardedOther | 1<<XRealIP | 1<<XRequestID | 1<<XRequestStart | 1<<Proxy)
+
+// notOptions are the fields that Connection may not name: those that every message
+// needs, and those that say who the client is. "A sender MUST NOT send a connection
+// option corresponding to a field that is intended for all recipients of the content"
+// RFC 9110, section 7.6.1; obeying would let a client take away what the proxy before
+// us has written.
+const notOptions = Hop | Set(1<<Host|1<<ContentLength|1<<TransferEncoding|1<<Connection|1<<Trailer|1<<Date)
 
 // Framing is how the connection fields of an HTTP/1 head say that its message is
 // framed and what becomes of its connection.
@@ -134,7 +148,7 @@ func (how *Framing) take(name Name, value []byte, minor int) error {
 			// is faulty" RFC 9112, section 6.1
 			return ErrCodingVersion
 		case !EqualFold(value, "chunked"):
-			return ErrCoding
+			return codingRefusal(value)
 		}
 		how.Chunked = true
 	case Expect:
@@ -152,6 +166,27 @@ func (how *Framing) take(name Name, value []byte, minor int) error {
 	return nil
 }
 
+// codingRefusal says what is wrong with a Transfer-Encoding other than "chunked".
+func codingRefusal(value []byte) *Refusal {
+	chunked, last := 0, false
+	for coding := range Elements(value) {
+		if last = EqualFold(coding, "chunked"); last {
+			chunked++
+		}
+	}
+	if chunked != 1 || !last || value[0] == ',' || value[len(value)-1] == ',' {
+		// "If a Transfer-Encoding header field is present in a request and the chunked
+		// transfer coding is not the final encoding, the message body length cannot be
+		// determined reliably; the server MUST respond with the 400" RFC 9112, section
+		// 6.3; and "A sender MUST NOT apply the chunked transfer coding more than once"
+		// section 7.1
+		return ErrCodingEnd
+	}
+	// "A server that receives a request message with a transfer coding it does not
+	// understand SHOULD respond with 501 (Not Implemented)" RFC 9112, section 6.1
+	return ErrCoding
+}
+
 func hasOption(list []byte, option string) bool {
 	for element := range Elements(list) {
 		if EqualFold(element, option) {
@@ -165,8 +200,7 @@ func hasOption(list []byte, option string) bool {
 // is framing: "Intermediaries MUST parse a received Connection header field
 // before a message is forwarded and, for each connection-option in this field,
 // remove any header or trailer field(s) from the message with the same name"
-// RFC 9110, section 7.6.1. An option that names what every message needs is an
-// attack, not an option.
+// RFC 9110, section 7.6.1. The names are kept for the trailer: RemoveNamed.
 func nameFraming(f *Fields) error {
 	for i := range f.Len() {
 		name, _, value := f.Line(i)
@@ -177,11 +211,14 @@ func nameFraming(f *Fields) error {
 			if !IsToken(option) {
 				return ErrConnection
 			}
-			switch known(option) {
-			case Host, ContentLength, TransferEncoding, Connection:
-				return ErrConnection
+			name := known(option)
+			if notOptions.Has(name) {
+				return ErrConnectionNames
 			}
 			f.rename(option, KeepAlive)
+			if name == Other {
+				f.nominate(option)
+			}
 		}
 	}
 	return nil
@@ -198,13 +235,16 @@ func CheckTrailer(f *Fields) error {
 }
 
 // CheckMethod refuses what is no method, and the two that no app behind a proxy
-// should see: CONNECT asks for a tunnel to anywhere, TRACE echoes credentials.
+// should see: CONNECT asks for a tunnel to anywhere, TRACE echoes credentials. "An
+// origin server that receives a request method that is unrecognized or not
+// implemented SHOULD respond with the 501" RFC 9110, section 9.1; 405 would have to
+// list what each path allows, which only the app knows.
 func CheckMethod(method []byte) error {
 	if !IsToken(method) {
 		return ErrMethod
 	}
 	if string(method) == "CONNECT" || string(method) == "TRACE" {
-		return ErrMethodNotAllowed
+		return ErrMethodNotServed
 	}
 	return nil
 }
@@ -251,6 +291,18 @@ func cutScheme(target []byte) (rest []byte, ok bool) {
 		}
 	}
 	return nil, false
+}
+
+// CheckScheme refuses a target of https that did not come over TLS: "a request for an
+// "https" resource MUST be rejected unless it has been received over a connection that
+// has been secured via a certificate valid for that target URI's origin" RFC 9110,
+// section 7.4.
+func CheckScheme(target []byte, secure bool) error {
+	const https = "https://"
+	if !secure && len(target) > len(https) && EqualFold(target[:len(https)], https) {
+		return ErrScheme
+	}
+	return nil
 }
 
 // ParseLength reads a Content-Length: digits only, no list, no sign, less than

@@ -43,18 +43,21 @@ func TestCheckFraming(t *testing.T) {
 		{lines: []string{"Transfer-Encoding: chunked"}, minor: 0, want: ErrCodingVersion},
 		{lines: []string{"Transfer-Encoding: chunked", "Transfer-Encoding: chunked"}, minor: 1, want: ErrCodingTwice},
 		{lines: []string{"Transfer-Encoding: chunked", "Transfer-Encoding: identity"}, minor: 1, want: ErrCodingTwice},
-		{lines: []string{"Transfer-Encoding: identity", "Transfer-Encoding: chunked"}, minor: 1, want: ErrCoding},
-		{lines: []string{"Transfer-Encoding:"}, minor: 1, want: ErrCoding},
-		{lines: []string{"Transfer-Encoding: identity"}, minor: 1, want: ErrCoding},
+		{lines: []string{"Transfer-Encoding: identity", "Transfer-Encoding: chunked"}, minor: 1, want: ErrCodingEnd},
+		{lines: []string{"Transfer-Encoding:"}, minor: 1, want: ErrCodingEnd},
+		{lines: []string{"Transfer-Encoding: identity"}, minor: 1, want: ErrCodingEnd},
 		{lines: []string{"Transfer-Encoding: gzip, chunked"}, minor: 1, want: ErrCoding},
-		{lines: []string{"Transfer-Encoding: chunked, chunked"}, minor: 1, want: ErrCoding},
-		{lines: []string{"Transfer-Encoding: chunked,"}, minor: 1, want: ErrCoding},
-		{lines: []string{"Transfer-Encoding: ,chunked"}, minor: 1, want: ErrCoding},
-		{lines: []string{"Transfer-Encoding: xchunked"}, minor: 1, want: ErrCoding},
-		{lines: []string{"Transfer-Encoding: chunked;a=b"}, minor: 1, want: ErrCoding},
-		{lines: []string{"Transfer-Encoding: \"chunked\""}, minor: 1, want: ErrCoding},
-		{lines: []string{"Transfer-Encoding: \vchunked"}, minor: 1, want: ErrCoding},
-		{lines: []string{"Transfer-Encoding: chun\u212aed"}, minor: 1, want: ErrCoding}, // the Kelvin sign folds to k
+		{lines: []string{"Transfer-Encoding: gzip,deflate , Chunked"}, minor: 1, want: ErrCoding},
+		{lines: []string{"Transfer-Encoding: chunked, gzip"}, minor: 1, want: ErrCodingEnd},
+		{lines: []string{"Transfer-Encoding: chunked, gzip, chunked"}, minor: 1, want: ErrCodingEnd},
+		{lines: []string{"Transfer-Encoding: chunked, chunked"}, minor: 1, want: ErrCodingEnd},
+		{lines: []string{"Transfer-Encoding: chunked,"}, minor: 1, want: ErrCodingEnd},
+		{lines: []string{"Transfer-Encoding: ,chunked"}, minor: 1, want: ErrCodingEnd},
+		{lines: []string{"Transfer-Encoding: xchunked"}, minor: 1, want: ErrCodingEnd},
+		{lines: []string{"Transfer-Encoding: chunked;a=b"}, minor: 1, want: ErrCodingEnd},
+		{lines: []string{"Transfer-Encoding: \"chunked\""}, minor: 1, want: ErrCodingEnd},
+		{lines: []string{"Transfer-Encoding: \vchunked"}, minor: 1, want: ErrCodingEnd},
+		{lines: []string{"Transfer-Encoding: chun\u212aed"}, minor: 1, want: ErrCodingEnd}, // the Kelvin sign folds to k
 		{lines: []string{"Transfer-Encoding: chunked", "Content-Length: 0"}, minor: 1, want: ErrLengthAndCoding},
 		{lines: []string{"Content-Length: 5", "Transfer-Encoding: chunked"}, minor: 1, want: ErrLengthAndCoding},
 		{lines: []string{"Expect: 100-Continue"}, minor: 1, how: Framing{Length: -1, Continue: true}},
@@ -67,10 +70,14 @@ func TestCheckFraming(t *testing.T) {
 		{lines: []string{"Connection: closed"}, minor: 1, how: Framing{Length: -1}},
 		{lines: []string{"Connection: a b"}, minor: 1, want: ErrConnection},
 		{lines: []string{"Connection: a;b"}, minor: 1, want: ErrConnection},
-		{lines: []string{"Connection: host"}, minor: 1, want: ErrConnection},
-		{lines: []string{"Connection: close, Content-Length"}, minor: 1, want: ErrConnection},
-		{lines: []string{"Connection: transfer-encoding"}, minor: 1, want: ErrConnection},
-		{lines: []string{"Connection: connection"}, minor: 1, want: ErrConnection},
+		{lines: []string{"Connection: host"}, minor: 1, want: ErrConnectionNames},
+		{lines: []string{"Connection: close, Content-Length"}, minor: 1, want: ErrConnectionNames},
+		{lines: []string{"Connection: transfer-encoding"}, minor: 1, want: ErrConnectionNames},
+		{lines: []string{"Connection: X-Forwarded-For"}, minor: 1, want: ErrConnectionNames},
+		{lines: []string{"Connection: close, x-real-ip"}, minor: 1, want: ErrConnectionNames},
+		{lines: []string{"Connection: x-forwarded-whatever"}, minor: 1, want: ErrConnectionNames},
+		{lines: []string{"Connection: via"}, minor: 1, want: ErrConnectionNames},
+		{lines: []string{"Connection: connection"}, minor: 1, want: ErrConnectionNames},
 		{
 			lines: []string{"B: 1", "Connection: a,b", "A: 2", "C: 3", "a: 4", "TE: x", "Keep-Alive: 5", "Proxy-Connection: x", "Connection: c", "D: 6"},
 			minor: 1, how: Framing{Length: -1}, left: []string{"D: 6"},
@@ -108,7 +115,8 @@ func TestUpgradeNeedsItsOption(t *testing.T) {
 func TestCheckTrailer(t *testing.T) {
 	for _, line := range []string{
 		"Content-Length: 5", "transfer-encoding: chunked", "Host: x", "Connection: x", "Trailer: x", "TE: x", "Upgrade: x", "Expect: x",
-		"X-Forwarded-For: x", "Forwarded: x", "X-Real-IP: x", "X-Request-Id: x", "Proxy: x",
+		"X-Forwarded-For: x", "Forwarded: x", "X-Real-IP: x", "X-Request-Id: x", "Proxy: x", "X-Forwarded-Prefix: x", "Client-IP: x", "Via: x",
+		"Max-Forwards: 1", "X-Sendfile-Type: x",
 	} {
 		if err := CheckTrailer(fieldsOf("A: b", line)); err != ErrTrailer {
 			t.Errorf("%s: %v", line, err)
@@ -119,11 +127,29 @@ func TestCheckTrailer(t *testing.T) {
 	}
 }
 
+// TestTrailerOfNamed: what Connection names is taken out of the trailer too.
+func TestTrailerOfNamed(t *testing.T) {
+	head := fieldsOf("A: 1", "Connection: close, Foo", "connection: BAR,x", "Foo: 2")
+	if _, err := CheckFraming(head, 1); err != nil {
+		t.Fatal(err)
+	}
+	trailer := fieldsOf("foo: 1", "Bar: 2", "B: 3", "FOO: 4", "X: 5")
+	trailer.RemoveNamed(head)
+	if got := linesOf(trailer); !slices.Equal(got, []string{"B: 3"}) || !slices.Equal(linesOf(head), []string{"A: 1"}) {
+		t.Errorf("%q behind %q", got, linesOf(head))
+	}
+	head.Reset()
+	trailer = fieldsOf("foo: 1")
+	if trailer.RemoveNamed(head); trailer.Len() != 1 {
+		t.Error("names of an earlier head")
+	}
+}
+
 func TestCheckMethod(t *testing.T) {
 	for method, want := range map[string]error{
 		"GET": nil, "POST": nil, "get": nil, "M-SEARCH": nil, "!": nil,
 		"": ErrMethod, "G T": ErrMethod, "GET\t": ErrMethod, "G\x00": ErrMethod, "G\xc3\x89T": ErrMethod, "GET:": ErrMethod, "\"GET\"": ErrMethod, "\rGET": ErrMethod,
-		"CONNECT": ErrMethodNotAllowed, "TRACE": ErrMethodNotAllowed,
+		"CONNECT": ErrMethodNotServed, "TRACE": ErrMethodNotServed,
 	} {
 		if err := CheckMethod([]byte(method)); err != want {
 			t.Errorf("%q: %v, want %v", method, err, want)
@@ -208,6 +234,19 @@ func TestCheckLine(t *testing.T) {
 	}
 	if err := CheckLine(nil, []byte("x")); err != ErrFieldName {
 		t.Errorf("no name: %v", err)
+	}
+}
+
+func TestScheme(t *testing.T) {
+	for target, want := range map[string]error{
+		"https://a.test/": ErrScheme, "hTTps://a.test": ErrScheme, "http://a.test/": nil, "/https://a.test/": nil, "*": nil, "": nil,
+	} {
+		if err := CheckScheme([]byte(target), false); err != want {
+			t.Errorf("%q: %v, want %v", target, err, want)
+		}
+		if err := CheckScheme([]byte(target), true); err != nil {
+			t.Errorf("%q over TLS: %v", target, err)
+		}
 	}
 }
 
