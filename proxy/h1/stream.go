@@ -260,8 +260,13 @@ func (c *ClientConn) Finish(trailer *message.Fields) error {
 	return err
 }
 
-// Abort is message.Stream. The connection is reset when Serve returns.
+// Abort is message.Stream. The connection is reset when Serve returns. A 100 Continue
+// that a reader of the body is sending is waited for, as Reply does: it is in the buffer
+// that is given back here.
 func (c *ClientConn) Abort(message.Reason) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.expect = false // nor may one begin
 	c.reply.finished = false
 	c.giveOut()
 	c.leave()

@@ -49,7 +49,8 @@ func (wouldBlock) Timeout() bool   { return true }
 func (wouldBlock) Temporary() bool { return true }
 
 // Adopt makes c a connection: it takes over a connected, non-blocking stream socket
-// and has the loop watch it. c may be the zero Conn, or one that was closed.
+// and has the loop watch it. c may be the zero Conn, or one that was closed. After an
+// error fd is closed, and c is a closed Conn.
 func (l *Loop) Adopt(c *Conn, fd int) error {
 	c.loop, c.fd, c.instant, c.armed = l, fd, false, false
 	c.ended.Store(false)
@@ -57,6 +58,7 @@ func (l *Loop) Adopt(c *Conn, fd int) error {
 	c.reading.reset(false)
 	c.writing.reset(true) // until a write falls short
 	if err := l.watch(c); err != nil {
+		c.fd = -1 // the number is somebody else's now
 		unix.Close(fd)
 		return err
 	}

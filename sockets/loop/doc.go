@@ -18,8 +18,8 @@
 //
 // # What it does not cost
 //
-// A descriptor is registered once, edge-triggered, for reading; for writing only while
-// a write has fallen short. A read that returned less than was asked for has drained the
+// A descriptor is registered once, edge-triggered, for reading; for writing too from
+// the first write on that falls short. A read that returned less than was asked for has drained the
 // socket, so that the next one does not try in vain. A deadline is a number in the
 // Conn; a sweep looks at all of them ten times a second, and nothing else does.
 //

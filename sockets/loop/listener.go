@@ -28,7 +28,8 @@ type Listener struct {
 	paused bool
 }
 
-// Listen accepts on fd, which it takes over: a listening, non-blocking socket.
+// Listen accepts on fd, which it takes over, also when it fails: a listening,
+// non-blocking socket.
 // Whoever is welcomed owns the new descriptor, which is non-blocking and closes on
 // exec. One of all processes that wait is woken (EPOLLEXCLUSIVE, epoll_ctl(2)).
 func (l *Loop) Listen(fd int, welcome func(fd int, from unix.Sockaddr), failed func(error)) (*Listener, error) {
@@ -37,6 +38,8 @@ func (l *Loop) Listen(fd int, welcome func(fd int, from unix.Sockaddr), failed f
 	l.listeners = append(slices.Clone(l.listeners), listener)
 	l.mu.Unlock()
 	if err := l.control(unix.EPOLL_CTL_ADD, fd, listenEvents); err != nil {
+		l.dismiss(listener)
+		unix.Close(fd)
 		return nil, err
 	}
 	return listener, nil
