@@ -36,6 +36,7 @@ type front struct {
 	doors     []door
 	listening []*loop.Listener // since open
 	garbage   garbage
+	silent    silents
 
 	connections sync.WaitGroup
 	count       atomic.Int64 // of connections
@@ -147,7 +148,7 @@ func (f *front) begin(d door, conn net.Conn, raw *loop.Conn, peer message.Peer) 
 		f.shakeHands(conn, raw, peer) // on the worker that has read ahead
 		return
 	}
-	raw.Idle(func() { f.shakeHands(raw, raw, peer) })
+	f.silent.await(raw, func() { f.shakeHands(raw, raw, peer) })
 }
 
 // shakeHands does the TLS handshake of a connection and gives it to the engine. A worker
@@ -191,6 +192,12 @@ func (f *front) lost() <-chan struct{} {
 		return nil
 	}
 	return f.keyring.Lost()
+}
+
+// drain ends connections on which nothing goes on, now and whenever that is so.
+func (f *front) drain() {
+	f.engine.Drain()
+	f.silent.end()
 }
 
 // drained closes the doors, has end tell the engine, closes the idle connections to

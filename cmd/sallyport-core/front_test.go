@@ -91,6 +91,27 @@ func TestIdleGoroutines(t *testing.T) {
 	}
 }
 
+// TestSilentClients: who has connected and not said a word does not hold the end up.
+func TestSilentClients(t *testing.T) {
+	f, addresses := openFront(t)
+	for _, address := range addresses {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	deadline := time.Now().Add(patience)
+	for f.count.Load() < int64(len(addresses)) && time.Now().Before(deadline) {
+		runtime.Gosched()
+	}
+	select {
+	case <-f.drained(f.drain):
+	case <-time.After(patience):
+		t.Errorf("%d connections are waited for", f.count.Load())
+	}
+}
+
 // openFront opens a front with a plain listener and one with TLS, in front of an app that
 // takes one connection after the other. At the end of the test it is drained.
 func openFront(t *testing.T) (f *front, addresses [2]string) {
@@ -134,7 +155,7 @@ func openFrontAs(t *testing.T, log io.Writer, change func(*conf.Core)) (f *front
 	}
 	t.Cleanup(func() {
 		select {
-		case <-f.drained(func() {}):
+		case <-f.drained(f.drain):
 		case <-time.After(patience):
 			t.Error("the front does not drain")
 		}

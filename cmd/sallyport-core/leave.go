@@ -44,7 +44,7 @@ type leaving struct {
 // stop ends the service of this core: when the last exchange is over, or after limit.
 func (l leaving) stop(limit time.Duration) {
 	l.log.Debug().Int64("connections", l.front.count.Load()).Msg("core draining")
-	l.await(l.front.drained(l.front.engine.Drain), limit)
+	l.await(l.front.drained(l.front.drain), limit)
 }
 
 // await waits for over, for at most limit.
@@ -71,7 +71,7 @@ func (l leaving) retire(requests, upgrades time.Duration, signals <-chan os.Sign
 		case <-tunnels:
 			return
 		case <-idle:
-			l.front.engine.Drain()
+			l.front.drain()
 			last = time.After(lastAnswers)
 		case <-last:
 			tunnels = l.cutExchanges(requests)
@@ -81,7 +81,7 @@ func (l leaving) retire(requests, upgrades time.Duration, signals <-chan os.Sign
 		case s := <-signals:
 			switch s {
 			case signalStop:
-				l.front.engine.Drain()
+				l.front.drain()
 				l.await(over, requests)
 				return
 			case signalCut:

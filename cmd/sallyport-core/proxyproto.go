@@ -44,7 +44,7 @@ func (f *front) awaitIntroduction(d door, raw *loop.Conn, proxy message.Peer) {
 	if f.handshake > 0 {
 		_ = raw.SetDeadline(time.Now().Add(f.handshake)) // never fails
 	}
-	raw.Idle(func() { f.introduce(d, raw, proxy) })
+	f.silent.await(raw, func() { f.introduce(d, raw, proxy) })
 }
 
 // introduce reads the PROXY header of a connection and goes on with what is behind it.
