@@ -131,7 +131,33 @@ func bindStream(where address) (int, error) {
 // A unix listener whose receiving side was shut down still says that it listens
 // (SO_ACCEPTCONN is 1), and never accepts again. Nothing heals that; not to let it
 // happen is for the filter that package jail is to have.
+//
+// A holder can also make it block for all (fcntl(2), F_SETFL): whoever finds nobody to
+// accept then waits for the next client, and does nothing else.
 func Heal(fd int) (healed bool, err error) {
+	blocking, err := unblock(fd)
+	if err != nil {
+		return false, err
+	}
+	again, err := relisten(fd)
+	return blocking || again, err
+}
+
+// unblock makes fd non-blocking, and reports whether it was not.
+func unblock(fd int) (was bool, err error) {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err == nil && flags&unix.O_NONBLOCK == 0 {
+		was = true
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		return was, fmt.Errorf("sockets: heal: %w", err)
+	}
+	return was, nil
+}
+
+// relisten has fd listen, and reports whether it did not.
+func relisten(fd int) (was bool, err error) {
 	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err != nil {
 		return false, fmt.Errorf("sockets: heal: %w", err)

@@ -166,6 +166,26 @@ func TestHeal(t *testing.T) {
 	}
 }
 
+// TestHealBlocking: a holder made the listener block for all.
+func TestHealBlocking(t *testing.T) {
+	l, err := Bind("127.0.0.1:0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(l.FD)
+	if err := unix.SetNonblock(l.FD, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, ill := range []bool{true, false} {
+		if healed, err := Heal(l.FD); healed != ill || err != nil {
+			t.Fatalf("%v, %v, want %v", healed, err, ill)
+		}
+	}
+	if fd, _, err := unix.Accept(l.FD); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("accept: %d, %v, want EAGAIN", fd, err)
+	}
+}
+
 // disconnect connects to AF_UNSPEC, which dissolves what a socket was bound or
 // listening to, connect(2).
 func disconnect(fd int) error {
