@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -367,5 +368,33 @@ func TestCorpus(t *testing.T) {
 	}
 	if count < 300 {
 		t.Errorf("only %d cases", count)
+	}
+	h.refusedOnce(t, groups)
+}
+
+// refusedOnce: each answer of ours that refuses is one line of the log, with its cause.
+func (h *house) refusedOnce(t *testing.T, groups map[string][]*corpusCase) {
+	t.Helper()
+	want := map[string]int{} // by status
+	for _, cases := range groups {
+		for _, c := range cases {
+			for _, step := range c.steps {
+				if step.answer != nil && step.answer.start >= "400" && step.answer.start != "nothing" && !strings.Contains(c.reply, " "+step.answer.start+" ") {
+					want[step.answer.start]++
+				}
+			}
+		}
+	}
+	logged := func() map[string]int {
+		got := map[string]int{}
+		for _, l := range slices.Concat(h.find("request refused", "cause=*"), h.find("request answered", "cause=*")) {
+			if status := fmt.Sprint(l.facts["status"]); status >= "400" {
+				got[status]++
+			}
+		}
+		return got
+	}
+	if !until(patience, func() bool { return maps.Equal(logged(), want) }) {
+		t.Errorf("refusals in the log, by status: %v, and clients got %v", logged(), want)
 	}
 }

@@ -24,6 +24,7 @@ import (
 //	status      of the answer; 0: none was sent
 //	body_bytes, reply_bytes lengths of the bodies, as they passed
 //	app, socket what answered
+//	dropped     how many fields did not go to the app, because of "_" or "." in their names
 //	cause       why the answer is ours or was cut
 //	errno, hint of an app that failed: the kernel's name for it, and what to do
 //	ms          from the first byte of the request to the last of the answer
@@ -44,6 +45,7 @@ const (
 	keyReplyBytes = "reply_bytes"
 	keyApp        = "app"
 	keySocket     = "socket"
+	keyDropped    = "dropped"
 	keyCause      = "cause"
 	keyErrno      = "errno"
 	keyHint       = "hint"
@@ -56,7 +58,8 @@ const (
 // logExchange writes the one line of p.
 func (f *Forwarder) logExchange(p *passage) {
 	f.Meter.Classes[min(p.status/100, 5)].Add(1)
-	f.Meter.Unclear.Add(uint64(p.unclear))
+	dropped := p.unclear + p.body.unclear
+	f.Meter.Unclear.Add(uint64(dropped))
 	if p.cause != "" {
 		f.Meter.refuse(p.cause)
 	}
@@ -83,6 +86,9 @@ func (f *Forwarder) logExchange(p *passage) {
 			Float64(keyConnectMS, ms(p.connected.Sub(p.exchange.Begun))).
 			Float64(keyAppMS, ms(p.replied.Sub(p.connected))).
 			Float64(keySendMS, ms(now.Sub(p.replied)))
+	}
+	if dropped > 0 {
+		e.Int(keyDropped, dropped)
 	}
 	if p.cause != "" {
 		e.Str(keyCause, p.cause)

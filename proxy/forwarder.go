@@ -51,7 +51,7 @@ type passage struct {
 	status    int    // sent to the client
 	sent      int64  // bytes of the reply's body
 	cause     string // why the answer is ours or was cut; "" if it is the app's
-	unclear   int    // fields that were taken out
+	unclear   int    // fields that were taken out of the head
 
 	client  netip.Addr // behind trusted proxies; not valid where nobody can tell
 	id      []byte     // X-Request-Id
@@ -226,6 +226,7 @@ type boundedBody struct {
 	exchange *message.Exchange
 	max      int64 // 0: no limit
 	taken    int64
+	unclear  int // fields that were taken out of the trailer
 }
 
 // Next is message.Source.
@@ -237,7 +238,7 @@ func (b *boundedBody) Next() ([]byte, error) {
 		return nil, message.ErrBodyTooLong
 	case err == io.EOF:
 		req := &b.exchange.Request
-		req.Trailer.RemoveUnclear()
+		b.unclear = req.Trailer.RemoveUnclear()
 		req.Trailer.RemoveNamed(&req.Fields)
 	}
 	return piece, err

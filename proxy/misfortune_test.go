@@ -240,6 +240,11 @@ func TestFaults(t *testing.T) {
 			app:    replies("HTTP/1.1 200 OK\r\nContent-Le"),
 			status: 502, parts: []string{`"app failed"`},
 		},
+		"drips a head": {
+			change: func(plan *conf.Core) { plan.Apps[0].Idle = 200 * ms },
+			app:    drips("HTTP/1.1 200 OK\r\nA: ", "b"),
+			status: 504, parts: []string{`"app failed"`, `no answer in time`},
+		},
 		"late": {
 			change: func(plan *conf.Core) { plan.Apps[0].FirstByte = 20 * ms },
 			app:    func(a *appSide) { a.head(); a.ended() },
@@ -255,6 +260,19 @@ func TestFaults(t *testing.T) {
 				c.logged(append(s.parts, `"app failed"`)...)
 			}
 		}})
+	}
+}
+
+// drips is an app that says something, and then the same again and again, until it is
+// left alone.
+func drips(say, again string) func(*appSide) {
+	return func(a *appSide) {
+		a.head()
+		beat := time.NewTicker(20 * ms)
+		defer beat.Stop()
+		for _, err := io.WriteString(a.Conn, say); err == nil; _, err = io.WriteString(a.Conn, again) {
+			<-beat.C
+		}
 	}
 }
 

@@ -11,7 +11,7 @@ const requestIDMax = 128
 
 // identify keeps the identifier that a trusted proxy set, or makes one.
 func (w *rewriter) identify(p *passage) {
-	if w.trusts(p.peer()) {
+	if w.trustsPeer(p) {
 		if id, ok := p.exchange.Request.Fields.Value(message.XRequestID); ok && isRequestID(id) {
 			p.id = append(p.id[:0], id...)
 			return

@@ -248,6 +248,7 @@ func (a *AppConn) Sent() int64 { return a.sent }
 // as the Source of its body. What it returns is valid until the next call or Close.
 func (a *AppConn) ReadReply(req *message.Request) (*message.Response, error) {
 	head, err := a.in.head(&a.limits)
+	a.in.idle = a.idle // again, if the head had to be waited for
 	if err != nil {
 		return nil, truncated(err)
 	}

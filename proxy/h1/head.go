@@ -13,6 +13,9 @@ import (
 // The empty line is looked for as CRLF CRLF alone: a bare LF is allowed by RFC
 // 9112, section 2.2, and read by nobody the same way, so it is refused when the
 // lines are parsed; until then it is only bytes that count against the limit.
+//
+// What is the longest wait of one fill is that of a whole head, once it has begun: a
+// peer that sends a byte now and then would have months.
 func (r *reader) head(limits *conf.Limits) ([]byte, error) {
 	for scanned := 0; ; {
 		unused := r.unused()
@@ -27,7 +30,9 @@ func (r *reader) head(limits *conf.Limits) ([]byte, error) {
 		if err := hopeless(unused, scanned, limits); err != nil {
 			return nil, err
 		}
-		scanned = max(0, len(unused)-3)
+		if scanned = max(0, len(unused)-3); len(unused) > 0 && r.idle > 0 {
+			r.limitAll(r.idle)
+		}
 		if err := r.fill(); err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package h1
 import (
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,39 @@ func TestAppWaitsHaveTheirLimits(t *testing.T) {
 				t.Errorf("%+v: read %d within %v, want %v", test, i, got, want)
 			}
 		}
+	}
+}
+
+// TestHeadOfAnApp: however a head comes, it has one limit, and so has the next.
+func TestHeadOfAnApp(t *testing.T) {
+	conn := &script{pieces: []string{
+		"HTTP/1.1 103", " Early Hints\r\n", "A: b\r\n", "\r\n", "HTTP/1.1 200", " OK\r\n", "\r\n", "body", "more",
+	}}
+	var a AppConn
+	a.Open(conn, new(Buffers), testLimits(), time.Minute)
+	defer a.Close()
+	if err := a.Await(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := a.ReadReply(&message.Request{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if _, err := a.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Which reads have the deadline of the read before them: the later ones of a head.
+	var same []int
+	for i := 1; i < len(conn.limits); i++ {
+		if conn.limits[i].Equal(conn.limits[i-1]) {
+			same = append(same, i)
+		}
+	}
+	if want := []int{2, 3, 6}; !slices.Equal(same, want) {
+		t.Errorf("reads %v have the limit of those before, want %v", same, want)
 	}
 }
 
