@@ -31,6 +31,7 @@ import (
 //	    = Name: value, = !Name, = "body", = trailer Name: value   of the last request
 //	    @ end        the client closes its side
 //	    @ early      the app answers as soon as it has the head
+//	    @ keep       the app does not close the connection
 //
 // What is not written must not be: a case without = is one in which no byte reaches
 // the app. After every case the client asks for /next, on the same connection unless
@@ -44,6 +45,7 @@ type corpusCase struct {
 	steps []corpusStep
 	reply string // what the app says; "" for the usual
 	early bool
+	keep  bool
 	seen  []*wanted // by the app
 }
 
@@ -168,6 +170,9 @@ func (c *corpusCase) add(mark, rest string) error {
 			return nil
 		case "early":
 			c.early = true
+			return nil
+		case "keep":
+			c.keep = true
 			return nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // A wireMessage is a request or an answer as it stood on the wire.
@@ -133,14 +134,17 @@ func (m *wireMessage) readChunks(r *bufio.Reader) error {
 // A recorder is the app of the corpus: it answers what it understands, and keeps all
 // that reached it, case by case.
 type recorder struct {
+	connections atomic.Int64
+
 	mu  sync.Mutex
 	log *record // of the case that is played; guarded by mu
 }
 
 // A record is what reached the app in one case.
 type record struct {
-	reply string
-	early bool
+	reply string // to its first request; "" for the usual
+	early bool   // as soon as the app has the head
+	keep  bool   // the connection goes on behind it
 
 	mu       sync.Mutex
 	messages []*wireMessage
@@ -150,11 +154,11 @@ type record struct {
 }
 
 // begin begins the record of a case.
-func (a *recorder) begin(reply string, early bool) *record {
+func (a *recorder) begin(log *record) *record {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.log = &record{reply: reply, early: early}
-	return a.log
+	a.log = log
+	return log
 }
 
 func (a *recorder) current() *record {
@@ -180,6 +184,7 @@ func (a *recorder) accept(listener net.Listener) {
 		if err != nil {
 			return
 		}
+		a.connections.Add(1)
 		go a.serve(conn)
 	}
 }
@@ -237,7 +242,7 @@ func (log *record) answer(conn net.Conn, r *bufio.Reader) bool {
 		if !log.early {
 			_, _ = io.WriteString(conn, log.reply)
 		}
-		return false
+		return log.keep
 	}
 	method, target, _ := strings.Cut(strings.TrimSuffix(m.start, " HTTP/1.1"), " ")
 	body := method + " " + target + " " + m.body

@@ -78,7 +78,7 @@ func (p *player) here(text string) string {
 // play plays one case.
 func (p *player) play(c *corpusCase) verdict {
 	v := verdict{corpusCase: c}
-	log := p.app.begin(p.here(c.reply), c.early)
+	log := p.app.begin(&record{reply: p.here(c.reply), early: c.early, keep: c.keep})
 	conn, err := net.Dial("tcp", p.address)
 	if err != nil {
 		v.wrong = err.Error()
@@ -335,41 +335,56 @@ func starts(messages []*wireMessage) (lines []string) {
 	return lines
 }
 
-// corpusSites is the configuration of a house with a site for every player.
-func corpusSites(all []*player) string {
+// corpusSites is the configuration of a house with a site for every player, whose app
+// keeps so many idle connections.
+func corpusSites(all []*player, keep int) string {
 	var text strings.Builder
 	text.WriteString("listen = { http = [\"127.0.0.1:0\"], https = [] }\n")
 	for _, p := range all {
-		fmt.Fprintf(&text, "[[site]]\nhost = \"%s.test\"\napp = \"unix:{dir}/%s.sock\"\n", p.site, p.site)
+		fmt.Fprintf(&text, "[[site]]\nhost = \"%[1]s.test\"\napp = \"%[1]s\"\n[app.%[1]s]\nsocket = \"unix:{dir}/%[1]s.sock\"\nkeepalive = %[2]d\n", p.site, keep)
 	}
 	return text.String()
 }
 
-// TestCorpus plays the corpus on sallyport: no hidden request, no malformed byte.
+// TestCorpus plays the corpus on sallyport: no hidden request, no malformed byte, whether
+// or not connections to apps are used again.
 func TestCorpus(t *testing.T) {
 	groups := readCorpus(t)
-	s := newScene(t)
-	all := players(t, s.dir, false, patience)
-	s.write("sallyport.toml", corpusSites(all))
-	h := s.start()
-	for _, p := range all {
-		p.address = h.http
-	}
 	count := 0
-	for name, cases := range groups {
+	for _, cases := range groups {
 		count += len(cases)
-		t.Run(name, func(t *testing.T) {
-			for _, v := range playAll(all, cases) {
-				if v.wrong != "" {
-					t.Errorf("%s: %s", v, v.wrong)
-				}
-			}
-		})
 	}
 	if count < 300 {
 		t.Errorf("only %d cases", count)
 	}
-	h.refusedOnce(t, groups)
+	for name, keep := range map[string]int{"closed": 0, "kept": 4} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			all := players(t, s.dir, false, patience)
+			s.write("sallyport.toml", corpusSites(all, keep))
+			h := s.start()
+			for _, p := range all {
+				p.address = h.http
+			}
+			for name, cases := range groups {
+				t.Run(name, func(t *testing.T) {
+					for _, v := range playAll(all, cases) {
+						if v.wrong != "" {
+							t.Errorf("%s: %s", v, v.wrong)
+						}
+					}
+				})
+			}
+			h.refusedOnce(t, groups)
+			connections := int64(0)
+			for _, p := range all {
+				connections += p.app.connections.Load()
+			}
+			if keep > 0 && connections > int64(count) {
+				t.Errorf("%d connections to apps, for %d cases", connections, count)
+			}
+		})
+	}
 }
 
 // refusedOnce: each answer of ours that refuses is one line of the log, with its cause.

@@ -107,7 +107,7 @@ func (s *scene) spoof(t *testing.T, from spoofer, app *recorder) {
 					"named by another": "GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: " + spelling + "\r\n" + spelling + ": spoof\r\n\r\n",
 					"trailer":          "POST / HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + spelling + ": spoof\r\n\r\n",
 				} {
-					log := app.begin("", false)
+					log := app.begin(new(record))
 					s.must(conn.SetDeadline(time.Now().Add(patience)))
 					_, err := io.WriteString(conn, request)
 					s.must(err)
@@ -179,7 +179,7 @@ func TestChains(t *testing.T) {
 			"6.6.6.6, garbage, 10.0.0.7":          "10.0.0.7", // who wrote what cannot be read
 			"6.6.6.6, 1.2.3.4:80, 10.0.0.7":       "10.0.0.7",
 		} {
-			log := app.begin("", false)
+			log := app.begin(new(record))
 			s.must(conn.SetDeadline(time.Now().Add(patience)))
 			_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: shop.test\r\nX-Forwarded-For: "+chain+"\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Prefix: /x\r\n\r\n")
 			s.must(err)

@@ -9,7 +9,9 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -70,6 +72,7 @@ type world struct {
 	accepted atomic.Int64 // connections to the app
 	serving  sync.WaitGroup
 	log      *logLines
+	meter    *proxy.Meter
 }
 
 func tell(t *testing.T, s story, secure bool) {
@@ -97,6 +100,7 @@ func tell(t *testing.T, s story, secure bool) {
 	}
 	apps := upstream.New(w.plan.Apps, w.loop, buffers)
 	forwarder := proxy.New(w.plan, apps, zerolog.New(w.log))
+	w.meter = &forwarder.Meter
 	w.engine = &h1.Engine{
 		Handler: forwarder, Limits: w.plan.Limits, Buffers: buffers,
 		Refused: forwarder.Refused, Ended: w.serving.Done,
@@ -125,6 +129,7 @@ func (w *world) settle(before int) {
 		w.Errorf("still serving:\n%s", stacks[:runtime.Stack(stacks, true)])
 	}
 	w.loop.Close()
+	w.sameCounts()
 	deadline := time.Now().Add(patience)
 	for runtime.NumGoroutine() > before && !w.Failed() {
 		if time.Now().After(deadline) {
@@ -132,6 +137,28 @@ func (w *world) settle(before int) {
 			w.Errorf("goroutines are left:\n%s", stacks[:runtime.Stack(stacks, true)])
 		}
 		runtime.Gosched()
+	}
+}
+
+// sameCounts: what was refused or cut was counted once and logged once, with its cause.
+func (w *world) sameCounts() {
+	w.Helper()
+	counted, logged := map[string]uint64{}, map[string]uint64{}
+	for cause, count := range w.meter.Refusals {
+		counted[cause] = count
+	}
+	delete(counted, "bytes behind a reply") // of an app that was fine until then: logged as its failure
+	for line := range strings.Lines(w.log.String()) {
+		var said struct{ Message, Cause string }
+		if err := json.Unmarshal([]byte(line), &said); err != nil {
+			w.Errorf("%q: %v", line, err)
+		}
+		if said.Cause != "" && said.Message != "app failed" {
+			logged[said.Cause]++
+		}
+	}
+	if !maps.Equal(counted, logged) {
+		w.Errorf("counted: %v, and in the log: %v", counted, logged)
 	}
 }
 
