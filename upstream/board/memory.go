@@ -66,6 +66,7 @@ type Memory struct {
 	mapped []byte
 	all    []atomic.Uint64 // mapped
 	wakes  []int           // one eventfd per row; not ours to close
+	once   []byte          // what is written to them: the number 1, eventfd(2)
 }
 
 // Map maps the board behind fd, which must have been created for the same plan. It
@@ -99,7 +100,8 @@ func Map(fd int, wakes []int, plan Plan) (*Memory, error) {
 	// The one use of unsafe: from here on everything is a slice, whose bounds come
 	// from the plan and never from the memory itself. Pages are aligned for any word.
 	all := unsafe.Slice((*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(mapped))), l.words)
-	return &Memory{layout: *l, plan: plan, mapped: mapped, all: all, wakes: wakes}, nil
+	once := binary.NativeEndian.AppendUint64(nil, 1)
+	return &Memory{layout: *l, plan: plan, mapped: mapped, all: all, wakes: wakes, once: once}, nil
 }
 
 // Unmap ends the use of m. No other call may be under way or come after.
@@ -177,7 +179,5 @@ func (m *Memory) wakeAll() {
 // wake makes row look at its lines. That it fails means that the row has a wake-up
 // already (EAGAIN, eventfd(2)), or that it must look for itself, as it does every pause.
 func (m *Memory) wake(row int) {
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	_, _ = unix.Write(m.wakes[row], one[:])
+	_, _ = unix.Write(m.wakes[row], m.once)
 }
