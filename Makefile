@@ -4,7 +4,7 @@ GOFUMPT     = go run mvdan.cc/gofumpt@v0.12.0
 STATICCHECK = go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    = 5s
 
-.PHONY: build demo test fmt lint unit fuzz e2e bench clean
+.PHONY: build demo test fmt lint unit fuzz e2e soak bench clean
 
 # The binaries that are released: static, and the same wherever they are built.
 build:
@@ -42,6 +42,10 @@ fuzz:
 # The real binaries with real apps; what needs root says so when it is skipped.
 e2e: build
 	SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 10m ./e2e
+
+# The long run.
+soak:
+	SALLYPORT_SOAK=1000000 go test -v -count=1 -timeout 30m -run LongRun ./proxy
 
 # Beside other proxies, in about ten minutes. BENCH has flags, such as
 # BENCH="-rounds 2 -seconds 1"; BENCH_TREE a newer Debian's root folder.

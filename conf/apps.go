@@ -19,6 +19,7 @@ func (s section) app() App {
 		Connect:   timeout.duration("connect"),
 		FirstByte: timeout.duration("first_byte"),
 		Idle:      timeout.duration("idle"),
+		Keepalive: int(s.number("keepalive")),
 		MaxBody:   s.number("max_body"),
 	}
 }

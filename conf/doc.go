@@ -42,7 +42,7 @@
 //	trusted_proxies                 texts     -           built
 //	drain                           table     -           built
 //	drain.requests                  duration  30s         built
-//	drain.upgrades                  duration  1h          not yet: noticed
+//	drain.upgrades                  duration  1h          built
 //
 //	listen                          table     -           built
 //	listen.http                     texts     :80         built
@@ -61,7 +61,7 @@
 //	limits.line                     size      8190        built
 //	limits.head_time                duration  30s         built
 //	limits.body_idle                duration  30s         built
-//	limits.body_rate                size      512         not yet: off accepted, else noticed
+//	limits.body_rate                size      512         built
 //	limits.write_idle               duration  60s         built
 //	limits.keepalive_idle           duration  75s         built
 //	limits.requests_per_connection  number    0           built
@@ -107,7 +107,7 @@
 //	app.*.timeout.connect           duration  1s          built
 //	app.*.timeout.first_byte        duration  60s         built
 //	app.*.timeout.idle              duration  60s         built
-//	app.*.keepalive                 number    0           not yet: off accepted, else refused
+//	app.*.keepalive                 number    0           built
 //	app.*.buffer                    flag      true        not yet: off accepted, else noticed
 //	app.*.max_body                  size      64MiB       built
 //	app.*.expect_user               text      -           not yet: refused
@@ -132,7 +132,8 @@
 //   - trusted_proxies: nobody. Addresses, networks, or "unix:" for whoever
 //     connects to a unix listener.
 //   - listen.advertise_port: the port of the first https address; 443 where that is no port.
-//   - limits.body_rate, once it is built, is bytes in a second, after the first minute.
+//   - limits.body_rate is bytes in a second of waiting for the client, averaged over
+//     the last twice limits.body_idle; over a minute where that is 0.
 //   - site.host and app.*.socket have to be there, and so has site.app unless
 //     there are routes. site.app is the name of an app, or "unix:/path".
 //   - site.tls: a table of cert and key, "internal" or "off"; "off" where https = [].

@@ -54,6 +54,7 @@ type Listener struct {
 // Core is the part of the plan that a core process is given: no path of a key, a
 // certificate or a configuration file is in it; File of a Place is a last element.
 type Core struct {
+	Workers       int // that there are of it, and share the processors
 	Listeners     []Listener
 	Sites         []Site
 	Apps          []App  // those that a site leads to
@@ -63,7 +64,8 @@ type Core struct {
 	Trusted       []netip.Prefix
 	TrustUnix     bool // "unix:" in trusted_proxies: peers of unix listeners are proxies of ours
 	Limits        Limits
-	DrainRequests time.Duration
+	DrainRequests time.Duration // for exchanges, of a core that is to end
+	DrainUpgrades time.Duration // for tunnels, of a core that another one has replaced
 	Log           Log
 }
 
@@ -89,6 +91,7 @@ type App struct {
 	Connect   time.Duration
 	FirstByte time.Duration // from the last byte of the request to the first of the reply
 	Idle      time.Duration // between two reads or writes
+	Keepalive int           // idle connections kept per socket and core; 0: each is closed after its answer
 	MaxBody   int64         // bytes of a request body; 0: no limit
 	Where     Place
 }
@@ -100,6 +103,7 @@ type Limits struct {
 	LineBytes             int           // request line, or one field
 	HeadTime              time.Duration // from the first to the last byte of a head; also the TLS handshake
 	BodyIdle              time.Duration // between two reads of a body
+	BodyRate              int64         // bytes of a body in a second of waiting, at least; over twice BodyIdle, or a minute without that
 	WriteIdle             time.Duration // without progress of a write
 	KeepaliveIdle         time.Duration // between two requests
 	RequestsPerConnection int

@@ -54,6 +54,7 @@ func newPlanner(file, absolute string, tree *value, keys keyTable, at Surroundin
 func (p *planner) resolve() {
 	plan, root := p.plan, p.root
 	plan.Workers = max(1, int(root.number("workers")))
+	plan.Core.Workers = plan.Workers
 	plan.Sandbox = root.text("sandbox")
 	plan.Users = p.users()
 	plan.Control = p.control()
@@ -61,6 +62,7 @@ func (p *planner) resolve() {
 
 	plan.Core.Limits = p.limits()
 	plan.Core.DrainRequests = root.below("drain").duration("requests")
+	plan.Core.DrainUpgrades = root.below("drain").duration("upgrades")
 	plan.Core.Log = Log{Access: root.below("log").flag("access"), Level: root.below("log").text("level")}
 	plan.Core.MinTLS = tls12
 	if root.below("tls").text("min") == "1.3" {
@@ -82,6 +84,7 @@ func (p *planner) limits() Limits {
 		LineBytes:             int(s.number("line")),
 		HeadTime:              s.duration("head_time"),
 		BodyIdle:              s.duration("body_idle"),
+		BodyRate:              s.number("body_rate"),
 		WriteIdle:             s.duration("write_idle"),
 		KeepaliveIdle:         s.duration("keepalive_idle"),
 		RequestsPerConnection: int(s.number("requests_per_connection")),

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"sallyport/e2e/bench/app"
 )
 
 // binEnv names the folder of the binaries under test. TestMain sets it, so that
@@ -16,7 +18,14 @@ const binEnv = "SALLYPORT_BIN"
 // bin is the path of one of the binaries under test.
 func bin(name string) string { return filepath.Join(os.Getenv(binEnv), name) }
 
-func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+// TestMain runs the tests, or, in a process of its own, the app that startBare starts.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "app" {
+		fmt.Fprintln(os.Stderr, app.Serve(os.NewFile(3, "listener"), os.Args[2] == "keep"))
+		os.Exit(1)
+	}
+	os.Exit(runAll(m))
+}
 
 // runAll puts the binaries where any user may execute them, runs the tests and
 // fails when a process of ours is left behind.

@@ -19,6 +19,8 @@ import (
 const (
 	textFrame  = 1
 	closeFrame = 8
+	pingFrame  = 9
+	pongFrame  = 10
 )
 
 // echoFrames opens a WebSocket at /ws, which sends back what it gets, and

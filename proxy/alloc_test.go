@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,12 @@ func (l *looping) Close() error                     { return nil }
 // TestPassageAllocations: what a request allocates beyond what the app does for it,
 // which a bare dial tells. It rises only by a change of this number.
 func TestPassageAllocations(t *testing.T) {
+	for name, keepalive := range map[string]int{"app closes": 0, "keepalive": 1} {
+		t.Run(name, func(t *testing.T) { passageAllocations(t, keepalive) })
+	}
+}
+
+func passageAllocations(t *testing.T, keepalive int) {
 	const passageAllocs = 0
 	socket := filepath.Join(t.TempDir(), "app")
 	l, err := net.Listen("unix", socket)
@@ -52,15 +59,19 @@ func TestPassageAllocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	go answerAll(l)
+	var accepted atomic.Int64
+	go answerAll(l, keepalive > 0, &accepted)
 	plan := plainPlan(socket)
+	plan.Apps[0].Keepalive = keepalive
 	buffers := new(h1.Buffers)
 	watcher, err := loop.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer watcher.Close()
-	forwarder := proxy.New(plan, upstream.New(plan.Apps, watcher, buffers), zerolog.New(io.Discard).With().Timestamp().Logger())
+	apps := upstream.New(plan.Apps, watcher, buffers)
+	defer apps[0].Close()
+	forwarder := proxy.New(plan, apps, zerolog.New(io.Discard).With().Timestamp().Logger())
 	e := &h1.Engine{Handler: forwarder, Limits: plan.Limits, Buffers: buffers, Refused: forwarder.Refused}
 	c := &looping{request: get("X-Forwarded-For: 1.2.3.4", "Cookie: a=b"), next: make(chan struct{}), waits: make(chan struct{})}
 	served := make(chan struct{})
@@ -73,9 +84,28 @@ func TestPassageAllocations(t *testing.T) {
 		c.next <- struct{}{}
 		<-c.waits
 	})
+	if n := accepted.Load(); (n == 1) != (keepalive > 0) {
+		t.Errorf("%d connections to the app", n)
+	}
+	dial := 0.0
+	if keepalive == 0 {
+		dial = dialAllocations(t, socket, c.request)
+	}
+	if got := passage - dial; got != passageAllocs {
+		t.Errorf("%v allocations (%v with those of a dial), want %v", got, passage, passageAllocs)
+	}
+	if c.said < 500*100 {
+		t.Errorf("%d bytes were said", c.said)
+	}
+	close(c.next)
+	<-served
+}
+
+// dialAllocations is what an app allocates for a connection of its own.
+func dialAllocations(t *testing.T, socket, question string) float64 {
 	addr, scratch := &unix.SockaddrUnix{Name: socket}, make([]byte, 1000)
-	request := []byte(c.request)
-	dial := testing.AllocsPerRun(500, func() {
+	request := []byte(question)
+	return testing.AllocsPerRun(500, func() {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err == nil {
 			err = unix.Connect(fd, addr)
@@ -89,26 +119,26 @@ func TestPassageAllocations(t *testing.T) {
 		}
 		unix.Close(fd)
 	})
-	if got := passage - dial; got != passageAllocs {
-		t.Errorf("%v allocations (%v with those of a dial), want %v", got, passage, passageAllocs)
-	}
-	if c.said < 500*100 {
-		t.Errorf("%d bytes were said", c.said)
-	}
-	close(c.next)
-	<-served
 }
 
-// answerAll is an app that answers without a look at the question.
-func answerAll(l net.Listener) {
+// answerAll is an app that answers without a look at the question, one connection after
+// the other.
+func answerAll(l net.Listener, keep bool, accepted *atomic.Int64) {
 	scratch, reply := make([]byte, 4096), []byte(ok)
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			return
 		}
-		_, _ = conn.Read(scratch)
-		_, _ = conn.Write(reply)
+		accepted.Add(1)
+		for {
+			if _, err := conn.Read(scratch); err != nil {
+				break
+			}
+			if _, err := conn.Write(reply); err != nil || !keep {
+				break
+			}
+		}
 		conn.Close()
 	}
 }

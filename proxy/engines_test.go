@@ -95,7 +95,8 @@ func tell(t *testing.T, s story, secure bool) {
 	if w.loop, err = loop.New(); err != nil {
 		t.Fatal(err)
 	}
-	forwarder := proxy.New(w.plan, upstream.New(w.plan.Apps, w.loop, buffers), zerolog.New(w.log))
+	apps := upstream.New(w.plan.Apps, w.loop, buffers)
+	forwarder := proxy.New(w.plan, apps, zerolog.New(w.log))
 	w.engine = &h1.Engine{
 		Handler: forwarder, Limits: w.plan.Limits, Buffers: buffers,
 		Refused: forwarder.Refused, Ended: w.serving.Done,
@@ -105,6 +106,7 @@ func tell(t *testing.T, s story, secure bool) {
 	go w.acceptRequests()
 	c := w.dial()
 	defer w.settle(before)
+	defer apps[0].Close()
 	defer w.behind.Close()
 	defer w.front.Close()
 	defer c.Close()

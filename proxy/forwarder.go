@@ -155,6 +155,9 @@ func (f *Forwarder) reply(p *passage, lease *upstream.Lease, resp *message.Respo
 	}
 	if err != nil {
 		f.cut(p, err)
+	} else if surplus := lease.Surplus(); surplus != nil {
+		f.Meter.refuse("bytes behind a reply")
+		f.logFault(p, surplus)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,58 @@ func TestClientStops(t *testing.T) {
 			c.logged(`"cause":"body silent for limits.body_idle"`)
 		}})
 	}
+}
+
+// TestSlowBody: a body of many small pieces, none of them late, is refused when it is
+// slower than limits.body_rate for twice limits.body_idle.
+func TestSlowBody(t *testing.T) {
+	slow := func(plan *conf.Core) { plan.Limits.BodyIdle, plan.Limits.BodyRate = 200*ms, 10000 }
+	for name, pieces := range map[string][2]string{
+		"length": {request("POST / HTTP/1.1", "Content-Length: 1000000"), "x"},
+		"chunks": {request("POST / HTTP/1.1", "Transfer-Encoding: chunked"), "1\r\nx\r\n"},
+	} {
+		ended := make(chan error, 1)
+		run(t, story{name: name, change: slow, app: func(a *appSide) {
+			a.head()
+			_, err := io.ReadAll(a.r)
+			ended <- err
+		}, client: func(c *clientSide) {
+			c.say(pieces[0])
+			beat := time.NewTicker(20 * ms)
+			defer beat.Stop()
+			for over := false; !over; {
+				select {
+				case <-beat.C:
+					_, _ = io.WriteString(c.Conn, pieces[1]) // refused already, at the end
+				case <-ended:
+					over = true
+				}
+			}
+			if resp, text := c.reply("POST"); resp.StatusCode != 408 || !resp.Close {
+				c.fail("%v %s", resp, text)
+			}
+			c.logged(`"request answered"`, `"status":408`, `"cause":"body slower than limits.body_rate"`)
+		}})
+	}
+	// An app that lets a client wait does not make it a slow one.
+	stall := time.Second
+	run(t, story{name: "slow app", change: func(plan *conf.Core) {
+		plan.Limits.BodyIdle, plan.Limits.BodyRate = 200*ms, 100<<20
+	}, app: func(a *appSide) {
+		head := a.head()
+		<-time.After(stall) // with 10 MiB before us, of which the sockets hold a part
+		req, err := http.ReadRequest(newReader(head, a.r))
+		if err != nil {
+			a.fail("%v", err)
+		}
+		if n, err := io.Copy(io.Discard, req.Body); n != int64(len(tenMiB())) || err != nil {
+			a.fail("%d bytes: %v", n, err)
+		}
+		a.say(ok)
+	}, client: func(c *clientSide) {
+		c.say(post(tenMiB()))
+		c.want("POST", 200, "ok")
+	}})
 }
 
 func TestAppDies(t *testing.T) {

@@ -9,13 +9,22 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"sallyport/conf"
 )
 
 // TestStorm tells many stories at once over the same pools: what one exchange
 // leaves behind must not show in another.
 func TestStorm(t *testing.T) {
+	for name, keepalive := range map[string]int{"storm": 0, "storm with keepalive": 3} {
+		storm(t, name, keepalive)
+	}
+}
+
+func storm(t *testing.T, name string, keepalive int) {
 	long := tenMiB()[:300000]
-	run(t, story{name: "storm", app: stormApp, client: func(c *clientSide) {
+	keep := func(plan *conf.Core) { plan.Apps[0].Keepalive = keepalive }
+	run(t, story{name: name, change: keep, app: stormApp, client: func(c *clientSide) {
 		var clients sync.WaitGroup
 		for i := range 8 {
 			clients.Add(1)
@@ -29,11 +38,22 @@ func TestStorm(t *testing.T) {
 			}()
 		}
 		clients.Wait()
+		if n := c.accepted.Load(); (n < 250) != (keepalive > 0) {
+			t.Errorf("%d connections to the app", n)
+		}
 	}})
 }
 
-// stormApp does what the field Do of its request says.
+// stormApp does what the field Do of its requests says, until one ends its connection.
 func stormApp(a *appSide) {
+	for {
+		if _, err := a.r.Peek(1); err != nil || !stormAnswer(a) {
+			return
+		}
+	}
+}
+
+func stormAnswer(a *appSide) (kept bool) {
 	head := a.head()
 	req, err := http.ReadRequest(newReader(head, a.r))
 	if err != nil {
@@ -45,17 +65,20 @@ func stormApp(a *appSide) {
 		body, err := io.ReadAll(req.Body)
 		if err == nil {
 			reply("HTTP/1.1 200 OK\r\nContent-Length: ", strconv.Itoa(len(body)), "\r\n\r\n", string(body))
+			return !req.Close
 		}
 	case "chunks":
 		if body, err := io.ReadAll(req.Body); err == nil {
 			reply("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", inChunks(string(body), 1000))
+			return !req.Close
 		}
 	case "refuse":
-		reply("HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno!")
+		reply("HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 3\r\n\r\nno!")
 	case "die":
 		reply("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", strings.Repeat("x", 50000))
 	case "vanish":
 	}
+	return false
 }
 
 type stormClient struct {

@@ -18,7 +18,7 @@ func TestPick(t *testing.T) {
 	a := newApp(conf.App{Sockets: []string{"a", "b", "c"}}, nil, new(h1.Buffers))
 	var leases []*Lease
 	for _, want := range []string{"a", "b", "c", "a"} {
-		leases = append(leases, a.lease(nil))
+		leases = append(leases, a.lease())
 		if got := leases[len(leases)-1].Socket(); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}

@@ -20,6 +20,9 @@ const (
 	Read    Op = "read"
 )
 
+// ErrSurplus is more bytes than a reply has, on a connection that would be kept.
+var ErrSurplus = errors.New("bytes behind the end of the reply")
+
 // An Error is a request that an app did not answer.
 type Error struct {
 	App    string
@@ -93,6 +96,8 @@ func (e *Error) Hint() string {
 		if o := sockets.Walk(e.Socket); o != nil {
 			return o.Error() + ": " + o.Fix
 		}
+	case errors.Is(e.Err, ErrSurplus):
+		return "its content-length is too small, or a reply that has no body has one: the connection was closed"
 	case hungUp(e.Err):
 		return "the app closed the connection before it answered: look for a crash or a worker timeout in its log"
 	case errors.Is(e.Err, os.ErrDeadlineExceeded):

@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"io"
+	"net"
 	"os"
 	"sync/atomic"
 	"time"
@@ -11,24 +12,26 @@ import (
 
 	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
-	"sallyport/sockets/loop"
 )
 
-// A Lease is the right to run one request on one member. It is the Source of the
-// reply's body.
+// A Lease is the right to run one request on one member, and the connection that it
+// runs on. It is the Source of the reply's body.
 //
-//	picked -> connected -> sent -> replied -> released
+//	picked -> open -> sent -> replied -> released
+//	            ^______/ a request that may be repeated, on a fresh connection
 type Lease struct {
 	app    *App
 	member *Member
 	addr   unix.SockaddrUnix // of member; the kernel's form of it is written into it
-	raw    loop.Conn
-	conn   h1.AppConn // on raw
-	open   bool       // conn is
+	on     *conn             // nil until open
+	conn   h1.AppConn        // on it
+	tries  int               // used up
+	reused bool              // on carried another request before
 
-	Connected time.Time // when the member had taken the connection
+	Connected time.Time // when the member had taken the connection, or it was taken from the idle ones
 	Replied   time.Time // when the first byte of the reply was there
 
+	complete   bool         // the whole request was sent, not by an upload
 	uploading  bool         // upload was started and not waited for
 	uploaded   chan error   // its result, when it touches the lease no more
 	uploadedAt atomic.Int64 // unix nanoseconds of its end; 0 before
@@ -38,39 +41,108 @@ type Lease struct {
 // Socket is the path of the member.
 func (l *Lease) Socket() string { return l.member.Socket }
 
-func (l *Lease) send(req *message.Request, body message.Source) error {
-	plan := &l.app.plan
-	if err := l.connect(plan.Connect); err != nil {
-		return l.fault(Connect, err)
-	}
-	l.conn.Open(&l.raw, l.app.buffers, replyLimits, plan.Idle)
-	l.open, l.Connected = true, time.Now()
-	complete, err := l.conn.Send(req, body)
-	switch {
-	case clientFault(err):
+// open takes an idle connection to the member, or makes one.
+func (l *Lease) open() error {
+	if c := l.member.idle.take(); c != nil {
+		l.on, l.reused, l.Connected = c, true, time.Now()
+	} else if err := l.dial(); err != nil {
 		return err
-	case err == nil && !complete:
+	}
+	l.conn.Open(&l.on.raw, l.app.buffers, replyLimits, l.app.plan.Idle)
+	return nil
+}
+
+// dial connects to the member, and to others while there are tries left. Nothing was
+// sent, so any request may try again.
+func (l *Lease) dial() error {
+	for {
+		c := l.member.idle.fresh()
+		err := l.connect(c, l.app.plan.Connect)
+		if err == nil {
+			l.on, l.reused, l.Connected = c, false, time.Now()
+			return nil
+		}
+		c.pool.spare.Put(c)
+		if l.tries == l.app.plan.Retries {
+			return l.fault(Connect, err)
+		}
+		l.move()
+	}
+}
+
+// move uses up a try and takes the slot to another member, if there is one.
+func (l *Lease) move() {
+	l.tries++
+	l.member.inFlight.Add(-1)
+	l.member = l.app.pick(l.member)
+	l.member.inFlight.Add(1)
+}
+
+// renew gives l a fresh connection instead of one that failed. One that was idle says
+// nothing of its member, and costs no try.
+func (l *Lease) renew() error {
+	failed := l.on
+	if !l.reused {
+		l.move()
+	}
+	if err := l.dial(); err != nil {
+		return err // failed stays, for Release
+	}
+	failed.drop()
+	return nil
+}
+
+// redial is a fresh connection for a request of which an idle one took not one byte.
+// A fresh one that takes none may hold the answer of an app that is too busy to read.
+func (l *Lease) redial(err error) (net.Conn, error) {
+	if !l.reused {
+		return nil, err
+	}
+	if err := l.renew(); err != nil {
+		return nil, err
+	}
+	return &l.on.raw, nil
+}
+
+func (l *Lease) send(req *message.Request, body message.Source) error {
+	complete, err := l.conn.Send(req, body)
+	if _, failed := errors.AsType[*Error](err); failed || clientFault(err) {
+		return err
+	}
+	l.complete = complete && err == nil
+	if !complete && err == nil {
 		l.startUpload(req, body)
 	}
-	// An error of writing is kept back: an app that refuses a body answers and
-	// closes, and its answer is there to be read.
-	if readErr := l.await(plan.FirstByte); readErr != nil {
-		if err != nil {
-			return l.fault(Send, err)
+	return l.hear(err)
+}
+
+// resend sends the request once more, on the connection that renew has made.
+func (l *Lease) resend() error {
+	err := l.conn.Resend(&l.on.raw)
+	l.complete = err == nil
+	return l.hear(err)
+}
+
+// hear waits for the reply. An error of sending is kept back: an app that refuses a
+// body answers and closes, and its answer is there to be read.
+func (l *Lease) hear(sending error) error {
+	if err := l.await(l.app.plan.FirstByte); err != nil {
+		if sending != nil {
+			return l.fault(Send, sending)
 		}
-		return l.blame(Read, readErr)
+		return l.blame(Read, err)
 	}
 	l.Replied = time.Now()
 	return nil
 }
 
-// connect connects to the member. A full backlog (EAGAIN, connect(2)) is a busy app
+// connect connects c to the member. A full backlog (EAGAIN, connect(2)) is a busy app
 // and no absent one: it is tried again until limit has passed.
-func (l *Lease) connect(limit time.Duration) error {
+func (l *Lease) connect(c *conn, limit time.Duration) error {
 	begun := time.Time{}
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		l.addr = unix.SockaddrUnix{Name: l.member.Socket} // anew: a longer name leaves its end behind
-		err := l.app.loop.DialUnix(&l.raw, &l.addr)
+		err := l.app.loop.DialUnix(&c.raw, &l.addr)
 		if !errors.Is(err, unix.EAGAIN) {
 			return err
 		}
@@ -181,35 +253,76 @@ func (l *Lease) SetIdle(idle time.Duration) { l.conn.SetIdle(idle) }
 // Cut ends the connection under whoever reads or writes it.
 func (l *Lease) Cut() { l.conn.Cut() }
 
-// Release gives the slot back. The stream that the request's body comes from must
-// have been finished or aborted, so that an upload that goes on ends.
-func (l *Lease) Release() {
-	if l.uploading {
-		l.conn.Cut()
-		<-l.uploaded
-		l.uploading = false
+// Surplus is the fault of an app that sent more than its reply, once that was read to
+// its end; nil if it did not, or if its connection is not kept anyway.
+func (l *Lease) Surplus() *Error {
+	if !l.conn.Surplus() {
+		return nil
 	}
-	if l.open {
-		l.conn.Close()
-		l.open = false
+	return &Error{App: l.app.Name, Socket: l.member.Socket, Op: Read, Err: ErrSurplus}
+}
+
+// Release gives the slot back, and keeps the connection if it may carry another
+// request. The stream that the request's body comes from must have been finished or
+// aborted, so that an upload that goes on ends.
+func (l *Lease) Release() {
+	sent := l.complete
+	if l.uploading {
+		sent = l.endUpload()
+	}
+	if l.on != nil {
+		if sent && l.conn.Rest() {
+			l.member.idle.put(l.on)
+		} else {
+			l.conn.Close()
+			l.on.drop()
+		}
+		l.on = nil
 	}
 	l.member.inFlight.Add(-1)
 	l.app.leases.Put(l)
 }
 
-// retryable reports whether req may be sent once more after err: when the app
-// cannot have seen it, or when it asks for nothing to be done and the connection
-// ended before any byte of an answer. "A proxy MUST NOT automatically retry
-// non-idempotent requests" RFC 9110, section 9.2.2.
-func (l *Lease) retryable(req *message.Request, err error) bool {
-	var fault *Error
-	if !errors.As(err, &fault) {
+// endUpload ends an upload that goes on, and reports whether it was over with all of
+// the request sent.
+func (l *Lease) endUpload() (sent bool) {
+	l.uploading = false
+	select {
+	case err := <-l.uploaded:
+		return err == nil
+	default:
+	}
+	l.conn.Cut()
+	<-l.uploaded
+	return false
+}
+
+// resendMax is the longest request, with its head, that is sent again because its
+// connection was reset; see Lease.repeatable.
+const resendMax = 4 << 10
+
+// repeatable reports whether req may be sent once more, on a fresh connection: after
+// a connection that was idle before, which the app may have closed meanwhile, and else
+// while there are tries left. Nothing of a reply may have come, and either
+//
+//   - nothing was sent, or
+//   - it asks for nothing to be done: "A proxy MUST NOT automatically retry
+//     non-idempotent requests" RFC 9110, section 9.2.2, or
+//   - it was one write of at most resendMax, and the connection was reset. A unix
+//     socket is reset when it is closed with bytes in it that nobody has read
+//     (unix_release_sock in net/unix/af_unix.c): the app has not read all of the
+//     request. And as such a write is one buffer of the kernel's, which servers read at
+//     once (gunicorn 8 KiB, puma 16 KiB, others more), it has not begun to either.
+func (l *Lease) repeatable(req *message.Request, err error) bool {
+	fault, ok := errors.AsType[*Error](err)
+	if !ok || fault.Op == Connect || !hungUp(err) || l.conn.Replied() || l.conn.Resendable() == 0 {
 		return false
 	}
-	if fault.Op == Connect {
-		return true
+	if !l.reused && l.tries == l.app.plan.Retries {
+		return false
 	}
-	return hungUp(err) && req.Length == 0 && isSafe(req.Method) && !l.conn.Replied()
+	return l.conn.Sent() == 0 || req.Length == 0 && isSafe(req.Method) ||
+		errors.Is(err, unix.ECONNRESET) && l.conn.Resendable() <= resendMax
 }
 
 func isSafe(method []byte) bool {

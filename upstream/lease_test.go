@@ -1,17 +1,12 @@
 package upstream
 
 import (
-	"errors"
-	"io"
 	"net"
 	"os"
-	"syscall"
 	"testing"
 	"time"
 
-	"sallyport/conf"
 	"sallyport/proxy/h1"
-	"sallyport/proxy/message"
 )
 
 // A lateConn is an app that lets the limit of so many reads pass, and then answers.
@@ -67,40 +62,6 @@ func TestAwait(t *testing.T) {
 			if conn.limits[i] != want {
 				t.Errorf("%s: waits %v, want %v", name, conn.limits, test.limits)
 			}
-		}
-	}
-}
-
-func TestRetryable(t *testing.T) {
-	a := newApp(conf.App{Sockets: []string{"a"}}, nil, new(h1.Buffers))
-	for _, test := range []struct {
-		op     Op
-		err    error
-		method string
-		length int64
-		want   bool
-	}{
-		{Connect, syscall.ENOENT, "POST", 5, true},
-		{Connect, syscall.ECONNREFUSED, "POST", -1, true},
-		{Send, syscall.EPIPE, "GET", 0, true},
-		{Read, io.EOF, "HEAD", 0, true},
-		{Read, syscall.ECONNRESET, "OPTIONS", 0, true},
-		{Read, io.EOF, "POST", 0, false},
-		{Read, io.EOF, "PUT", 0, false},
-		{Read, io.EOF, "DELETE", 0, false},
-		{Read, io.EOF, "get", 0, false},
-		{Read, io.EOF, "GET", 5, false},
-		{Read, io.EOF, "GET", -1, false},
-		{Read, os.ErrDeadlineExceeded, "GET", 0, false},
-		{Read, message.ErrStatusLine, "GET", 0, false},
-	} {
-		l := a.lease(nil)
-		req := &message.Request{Method: []byte(test.method), Length: test.length}
-		if got := l.retryable(req, l.fault(test.op, test.err)); got != test.want {
-			t.Errorf("%+v: %v", test, got)
-		}
-		if l.retryable(req, &message.SourceError{Err: errors.New("client")}) {
-			t.Errorf("%+v: a fault of the client was retried", test)
 		}
 	}
 }

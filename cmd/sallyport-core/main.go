@@ -1,21 +1,23 @@
 // Sallyport-core answers the internet.
 //
-// It is started by a warden and by nobody else: its only argument names the
-// descriptors that it finds open, as package sockets gives them.
+// It is started by a warden and by nobody else: its arguments name the descriptors
+// that it finds open, as package sockets gives them, and its row among the cores that
+// live at the same time.
 //
-//	sallyport-core --gifts plan,ready,link,http0,https0
+//	sallyport-core --gifts plan,ready,link,http0,https0 --row 0
 //
 // It accepts connections on the listeners it was given, speaks HTTP to clients
 // and forwards their requests to the apps of its plan. When it can answer, it
 // writes one byte to ready. TERM lets it drain: idle connections are closed,
 // exchanges end, for at most drain.requests. More of them change nothing: a
-// supervisor that signals every process of a service is no second opinion. Its
+// supervisor that signals every process of a service is no second opinion. USR1 is
+// TERM for a core that has been replaced, which has more time (leave.go). Its
 // warden kills it when it has to end at once.
 //
 // # Exit status
 //
 // 0 drained; 1 it could not start, and says why on stderr; 4 the link to the keeper is
-// lost, which no other core will have either.
+// lost: its successor gets a new one.
 //
 // # Security
 //
@@ -34,6 +36,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -69,21 +73,23 @@ func main() {
 
 // run is the life of a core: inherit, wire, serve, drain.
 func run(args []string, log zerolog.Logger) error {
-	gifts, plan, err := inherit(args)
+	given, err := inherit(args)
 	if err != nil {
 		return err
 	}
+	gifts, plan := given.gifts, given.plan
 	level, err := zerolog.ParseLevel(plan.Log.Level)
 	if err != nil {
 		return err
 	}
 	log = log.Level(level)
+	shareProcessors(plan.Workers)
 	front, err := newFront(plan, gifts, log)
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM)
+	signals := make(chan os.Signal, 3) // each of them once
+	signal.Notify(signals, signalStop, signalRetire, signalCut)
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE) // the main warden's business
 	if err := front.open(); err != nil {
 		return err
@@ -91,38 +97,65 @@ func run(args []string, log zerolog.Logger) error {
 	if err := sayReady(gifts); err != nil {
 		return err
 	}
+	log.Debug().Int("row", given.row).Msg("core ready")
+	end := leaving{front, log}
 	select {
-	case <-signals:
-		drain(front, plan.DrainRequests, log)
+	case s := <-signals:
+		if s == signalRetire {
+			end.retire(plan.DrainRequests, plan.DrainUpgrades, signals)
+		} else {
+			end.stop(plan.DrainRequests)
+		}
 		return nil
 	case <-front.lost():
-		drain(front, plan.DrainRequests, log)
+		end.stop(min(plan.DrainRequests, unlinkedTime))
 		return tlsload.ErrClosed
 	}
 }
 
+// shareProcessors keeps one of several cores from running on more processors than are
+// its part: cores in each other's way cost more than one that waits for a moment. One
+// alone has what Go gives it, which follows the limits of its cgroup.
+func shareProcessors(workers int) {
+	if workers > 1 {
+		runtime.GOMAXPROCS(part(runtime.GOMAXPROCS(0), workers))
+	}
+}
+
+// part is how many of all one of some workers has: rounded up, and so at least one.
+func part(all, workers int) int { return (all + workers - 1) / workers }
+
+// An inheritance is what the warden gave.
+type inheritance struct {
+	gifts sockets.Gifts
+	plan  *conf.Core
+	row   int // this core's own, among all that live
+}
+
 // inherit takes what the warden gave.
-func inherit(args []string) (sockets.Gifts, *conf.Core, error) {
-	if len(args) != 2 || args[0] != "--gifts" {
-		return nil, nil, errors.New("sallyport-core is started by sallyport: run that instead")
+func inherit(args []string) (given inheritance, err error) {
+	if len(args) != 4 || args[0] != "--gifts" || args[2] != "--row" {
+		return given, errors.New("sallyport-core is started by sallyport: run that instead")
 	}
-	gifts, err := sockets.TakeGifts(args[1])
-	if err != nil {
-		return nil, nil, err
+	if given.row, err = strconv.Atoi(args[3]); err != nil || given.row < 0 {
+		return given, fmt.Errorf("core: %q is no row", args[3])
 	}
-	fd, err := gifts.FD("plan")
+	if given.gifts, err = sockets.TakeGifts(args[1]); err != nil {
+		return given, err
+	}
+	fd, err := given.gifts.FD("plan")
 	if err != nil {
-		return nil, nil, err
+		return given, err
 	}
 	text, err := sockets.ReadSealed(fd)
 	if err != nil {
-		return nil, nil, err
+		return given, err
 	}
-	plan := new(conf.Core)
-	if err := json.Unmarshal(text, plan); err != nil {
-		return nil, nil, fmt.Errorf("core: plan: %w", err)
+	given.plan = new(conf.Core)
+	if err := json.Unmarshal(text, given.plan); err != nil {
+		return given, fmt.Errorf("core: plan: %w", err)
 	}
-	return gifts, plan, nil
+	return given, nil
 }
 
 func sayReady(gifts sockets.Gifts) error {
@@ -134,16 +167,6 @@ func sayReady(gifts sockets.Gifts) error {
 		return fmt.Errorf("core: ready pipe: %w", err)
 	}
 	return unix.Close(fd)
-}
-
-// drain ends the service: when the last exchange is over, or after limit.
-func drain(front *front, limit time.Duration, log zerolog.Logger) {
-	log.Debug().Int64("connections", front.count.Load()).Msg("core draining")
-	select {
-	case <-front.drained():
-	case <-time.After(limit):
-		log.Warn().Dur("limit", limit).Int64("connections", front.count.Load()).Msg("core ended with exchanges in flight")
-	}
 }
 
 // newLog is the log of a core: JSON lines, or something to look at on a terminal.

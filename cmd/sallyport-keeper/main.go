@@ -1,14 +1,15 @@
 // Sallyport-keeper keeps the private keys and signs TLS handshakes for the cores.
 //
-//	sallyport-keeper --gifts plan,ready,link0,...,cert0,key0,...,secret,root
+//	sallyport-keeper --gifts plan,ready,adopt,link0,...,cert0,key0,...,secret,root
 //
 // It is started by a warden of sallyport, never by hand. --gifts names the
 // descriptors that it inherits, from 3 on: its part of the plan (JSON in sealed
-// memory), a pipe for the one byte that says it is ready, a link to each core,
-// the opened files of each certificate and its key, and those of the internal CA,
+// memory), a pipe for the one byte that says it is ready, a link to each core that
+// runs, by its row, and one to its warden, from which come those of cores that start
+// later, the opened files of each certificate and its key, and those of the internal CA,
 // if the plan has one. It reads the files, sends the certificates to every core
 // that says Hello, makes the keys of session tickets, and answers requests for
-// signatures until SIGUSR2, or until all links have ended. TERM, INT and HUP it
+// signatures until SIGUSR2, or until the links have ended. TERM, INT and HUP it
 // ignores: a supervisor or a terminal sends them to every process of a service, and
 // the cores need signatures while they drain. What it keeps is in the two files of
 // the internal CA: killed and started again by its warden, which holds the
@@ -32,7 +33,8 @@
 // What holds it: a user of its own, if the start had the privilege to change to one;
 // no capability, and no_new_privs, so that no program gives it any; it refuses to run
 // with uid 0. Its memory is not dumpable: no other process of its user can read it.
-// Once it is ready its only descriptors are stderr and the links; the files that it
+// Once it is ready its only descriptors are stderr and the links, those to cores and the
+// one to its warden; the files that it
 // was given are closed, and stay open in its warden. It has no need of files,
 // programs or a network, but nothing keeps it from them yet except its uid: that
 // comes with the further layers of package jail.
@@ -156,6 +158,9 @@ func run(names string, log zerolog.Logger) error {
 		return err
 	}
 	k := keeper.New(store, linksOf(gifts), log)
+	if err := adoptFrom(gifts, k); err != nil {
+		return err
+	}
 	if err := tellReady(gifts); err != nil {
 		return err
 	}
@@ -206,23 +211,12 @@ func authorityOf(gifts sockets.Gifts, plan *conf.Authority) (files keeper.Author
 	return files, errors.Join(noSecret, noRoot)
 }
 
-// linksOf finds link0, link1, and so on: as many as there are.
-func linksOf(gifts sockets.Gifts) (links []int) {
-	for {
-		link, err := gifts.FD("link" + strconv.Itoa(len(links)))
-		if err != nil {
-			return links
-		}
-		links = append(links, link)
-	}
-}
-
 // closeRead closes what has been read: everything but the links and the pipe that
 // is still to be told. The warden holds it for a successor, and whoever takes this
 // process over finds no file open.
 func closeRead(gifts sockets.Gifts) error {
 	for _, gift := range gifts {
-		if gift.Name == "ready" || strings.HasPrefix(gift.Name, "link") {
+		if gift.Name == "ready" || gift.Name == "adopt" || strings.HasPrefix(gift.Name, "link") {
 			continue
 		}
 		if err := syscall.Close(gift.FD); err != nil {

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -111,23 +110,24 @@ func (b *boot) launch() error {
 		return err
 	}
 	main := duty{
-		Who:     b.plan.Users.Core,
-		Drain:   b.plan.Core.DrainRequests + drainGrace,
-		Starter: os.Getuid(),
-		Control: b.plan.Control,
-		Shared:  len(b.plan.Keeper.Certificates) > 0 && b.plan.Users.Core.UID == b.plan.Users.Keeper.UID,
-		Trust:   trustHint(b.plan),
+		Who:      b.plan.Users.Core,
+		Drain:    b.plan.Core.DrainRequests + drainGrace,
+		Upgrades: b.plan.Core.DrainUpgrades + drainGrace,
+		Starter:  os.Getuid(),
+		Control:  b.plan.Control,
+		Shared:   len(b.plan.Keeper.Certificates) > 0 && b.plan.Users.Core.UID == b.plan.Users.Keeper.UID,
+		Trust:    trustHint(b.plan),
 	}
 	gifts, err := b.coreGifts(&main)
 	if err != nil {
 		return err
 	}
 	if len(b.plan.Keeper.Certificates) > 0 {
-		theirs, err := b.startKeeper(self, &main)
+		leash, err := b.startKeeper(self, &main)
 		if err != nil {
 			return err
 		}
-		gifts = append(gifts, theirs...)
+		gifts = append(gifts, leash)
 	}
 	for _, app := range b.apps {
 		leash, err := b.startApp(app, &main)
@@ -193,43 +193,28 @@ func (b *boot) fillAdvertisePort() {
 }
 
 // startKeeper starts the warden of the keeper under the keeper's uid, and
-// returns what the main warden holds of it: the leash, and the other end of each
-// link, which becomes a gift of the core of that number.
-func (b *boot) startKeeper(self int, main *duty) (sockets.Gifts, error) {
+// returns what the main warden holds of it: the leash, by which every core gets a link
+// when it is started.
+func (b *boot) startKeeper(self int, main *duty) (sockets.Gift, error) {
 	program, err := findProgram("sallyport-keeper")
 	if err != nil {
-		return nil, err
+		return sockets.Gift{}, err
 	}
 	part, err := sealJSON("keeper", b.plan.Keeper)
 	if err != nil {
-		return nil, err
+		return sockets.Gift{}, err
 	}
-	var held sockets.Gifts
 	gifts := sockets.Gifts{{Name: "program", FD: program}, {Name: "part", FD: part}}
 	keeper := wardPlan{Name: "keeper", Role: jail.Keeper, Gifts: []passing{{"plan", "part"}}}
-	give := func(gift sockets.Gift) {
-		gifts = append(gifts, gift)
-		keeper.Gifts = append(keeper.Gifts, passing{gift.Name, gift.Name})
-	}
 	for i := range main.Wards {
-		name := "link" + strconv.Itoa(i)
-		coreEnd, keeperEnd, err := sockets.Link()
-		if err != nil {
-			return nil, err
-		}
-		held = append(held, sockets.Gift{Name: name, FD: coreEnd})
-		main.Wards[i].Gifts = slices.Concat(main.Wards[i].Gifts, []passing{{"link", name}}) // the cores share the rest
-		give(sockets.Gift{Name: name, FD: keeperEnd})
+		main.Wards[i].Linked = true
 	}
 	for _, file := range b.files {
-		give(file)
+		gifts = append(gifts, file)
+		keeper.Gifts = append(keeper.Gifts, passing{file.Name, file.Name})
 	}
 	theirs := duty{Who: b.plan.Users.Keeper, Drain: keeperGrace, Wards: []wardPlan{keeper}}
-	leash, err := theirs.start(stage{role: jail.Warden, program: jail.Program{FD: self}, gifts: gifts}, main)
-	if err != nil {
-		return nil, err
-	}
-	return append(held, leash), nil
+	return theirs.start(stage{role: jail.Warden, program: jail.Program{FD: self}, gifts: gifts}, main)
 }
 
 // start starts the warden of the duty, by a stage that lacks what the duty knows,

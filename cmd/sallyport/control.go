@@ -30,6 +30,7 @@ type control struct {
 	starter int // uid that may give orders, beside 0
 	log     *slog.Logger
 	ask     chan<- question
+	wish    chan<- petition // who sends one has no further business with the caller
 	callers []waiting
 }
 
@@ -78,6 +79,9 @@ func (c *control) loop(orders chan<- order) {
 			if err != nil {
 				c.log.Warn("status not told", "error", err)
 			}
+		case o == orderReload:
+			c.wish <- petition{caller}
+			continue
 		default:
 			orders <- o
 			c.callers = append(c.callers, waiting{caller, fd})
@@ -117,7 +121,7 @@ func (c *control) accept() (fd int, err error) {
 }
 
 // hear reads the order of a caller who has the right to give one, and confirms
-// that to stop. fd is the descriptor of caller: to ask the file for it would make it blocking.
+// those that take their time. fd is the descriptor of caller: to ask the file for it would make it blocking.
 func (c *control) hear(fd int, caller *os.File) (order, error) {
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
@@ -135,7 +139,11 @@ func (c *control) hear(fd int, caller *os.File) (order, error) {
 		return "", err
 	}
 	o, err := parseOrder(message[:n], controlOrders())
-	if err != nil || o != orderStop {
+	if err != nil || o == orderStatus {
+		return o, err
+	}
+	if o == orderReload {
+		_, err = caller.Write([]byte(o))
 		return o, err
 	}
 	c.callers = slices.DeleteFunc(c.callers, waiting.left)

@@ -18,6 +18,8 @@ type duty struct {
 	Wards []wardPlan    // what to keep alive
 	Drain time.Duration // from TERM to a ward until it is killed
 
+	Upgrades time.Duration // from the retirement of a core until it is killed; the main warden's
+
 	// The rest is the main warden's; zero for others, which are on a leash.
 
 	Listeners []listening // also those of an app's warden
@@ -34,6 +36,8 @@ type wardPlan struct {
 	Role  jail.Role
 	Gifts []passing // beside "ready", which is new for every start of a program of ours
 	App   *appPlan  // nil: a program of ours, which is the gift "program"
+
+	Linked bool // a core that is given a "link" to the keeper, new for every start
 }
 
 // An appPlan is a program that is not ours. It runs once: its end is the end of

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/sockets"
 )
 
 // An order is a word that a warden obeys: on the leash, from the main warden;
@@ -15,13 +18,14 @@ type order string
 const (
 	orderStop   order = "stop"   // let the wards finish, then end
 	orderStatus order = "status" // say how things are; on the control socket
+	orderReload order = "reload" // begin a new generation of cores; likewise
 )
 
 // orderBytesMax bounds a message that may be an order.
 const orderBytesMax = 64
 
 // controlOrders are the orders of an operator.
-func controlOrders() []order { return []order{orderStop, orderStatus} }
+func controlOrders() []order { return []order{orderStop, orderStatus, orderReload} }
 
 // leashOrders are the orders of the main warden: to stop, and the signals that
 // it got for the ward.
@@ -57,20 +61,43 @@ func parseOrder(message []byte, known []order) (order, error) {
 // the process.
 //
 // The leash exists because neither kill(2) nor a parent-death signal crosses uids.
-func leashLoop(leash *os.File, orders chan<- order) {
+func leashLoop(leash *os.File, orders chan<- order, adoptions chan<- adoption) {
 	defer close(orders)
-	message := make([]byte, orderBytesMax)
+	buffer := make([]byte, orderBytesMax)
 	for {
-		n, err := leash.Read(message)
+		message, descriptors, err := receiveOn(leash, buffer)
 		if err != nil {
 			return
 		}
-		o, err := parseOrder(message[:n], leashOrders())
-		if err != nil {
+		if sockets.IsAdoption(message) {
+			a, err := sockets.ParseAdoption(message)
+			if err != nil || len(descriptors) != 1 {
+				return // as below
+			}
+			adoptions <- adoption{a, descriptors[0]}
+			continue
+		}
+		o, err := parseOrder(message, leashOrders())
+		if err != nil || len(descriptors) > 0 {
 			return // only the main warden holds the other end: it cannot be that
 		}
 		orders <- o
 	}
+}
+
+// receiveOn waits for a message, without a thread.
+func receiveOn(socket *os.File, buffer []byte) (message []byte, descriptors []int, err error) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil, nil, err
+	}
+	var n int
+	var failed error
+	err = raw.Read(func(fd uintptr) bool {
+		n, descriptors, failed = sockets.Receive(int(fd), buffer)
+		return !errors.Is(failed, unix.EAGAIN)
+	})
+	return buffer[:n], descriptors, errors.Join(err, failed)
 }
 
 // pollable makes a file of a socket, on which a read waits without a thread.

@@ -5,6 +5,7 @@
 //	sallyport serve  [...] [--user U] -- COMMAND ARGUMENTS...
 //	sallyport check  [-c sallyport.toml]
 //	sallyport plan   [-c sallyport.toml] [--json]
+//	sallyport reload [-c sallyport.toml | --control PATH]
 //	sallyport stop   [-c sallyport.toml | --control PATH]
 //	sallyport status [-c sallyport.toml | --control PATH] [--json | --ready]
 //	sallyport version
@@ -28,6 +29,12 @@
 // users, listeners and sites that run would make. stop asks a running sallyport
 // to end, as TERM does, and waits until it has. status says how it is; with
 // --ready the exit status alone: 0 when it serves, else 3.
+//
+// reload replaces the cores of a running sallyport, as HUP does where no app was
+// started that it is passed on to. The new ones serve before the old ones stop to; those
+// end when their exchanges are over, within drain.requests, and their WebSockets, within
+// drain.upgrades. If the new ones do not come up, the old ones serve on, and that is exit
+// status 1. The plan of the start stays in force.
 //
 // Two more commands are for its own use: stage gives away what a role must not
 // have and becomes that role's program; warden starts programs and keeps them alive.
@@ -57,7 +64,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,8 +74,6 @@ const (
 	exitMistake = 1
 	exitUsage   = 2
 	exitCheck   = 3
-
-	exitUnlinked = 4 // of a core: its link to the keeper is lost
 )
 
 // usage is what --help prints.
@@ -81,6 +85,7 @@ const usage = `usage: sallyport COMMAND [-c sallyport.toml]
            --listen :8080  --host NAME  --tls internal|off  --user NAME
   check    say every mistake of the configuration, and what is in the way to an app
   plan     show who would run as whom, and where; --json for programs
+  reload   replace the cores of a running sallyport, losing nothing
   stop     end a running sallyport and wait for it; --control PATH finds it too
   status   say how a running sallyport is; --json for programs, --ready for health checks
   version  say which sallyport this is
@@ -110,6 +115,8 @@ func command(args []string) int {
 		return planCommand(args)
 	case "stop":
 		return stopCommand(args)
+	case "reload":
+		return reloadCommand(args)
 	case "status":
 		return statusCommand(args)
 	case "version", "--version":
@@ -122,7 +129,7 @@ func command(args []string) int {
 		fmt.Print(usage)
 		return exitFine
 	}
-	if slices.Contains([]string{"reload", "privs"}, name) {
+	if name == "privs" {
 		fmt.Fprintf(os.Stderr, "sallyport %s: not yet\n", name)
 	} else {
 		fmt.Fprintf(os.Stderr, "sallyport: %q is no command\n%s", name, usage)

@@ -76,7 +76,7 @@ func keeper(gifts sockets.Gifts) error {
 	if err != nil || string(text[:n]) == "bad" {
 		return fmt.Errorf("bad key (%v)", err)
 	}
-	if _, err := gifts.FD("link0"); err != nil {
+	if _, err := gifts.FD("adopt"); err != nil {
 		return err
 	}
 	signal.Ignore(unix.SIGTERM)
@@ -93,11 +93,13 @@ func keeper(gifts sockets.Gifts) error {
 // connection. For fail.test it fails at once, for never.test it is never ready.
 //
 //	pid        says its pid
+//	row        says its row
 //	sockets    says how many sockets it has
 //	exit N     ends
 //	orphan     starts a process that loses its parent, and says its pid
 //	unlisten   disconnects the listener
 //	terminal   says what it may do with the terminal on stderr, as errnos
+//	stay       says its pid and keeps the connection likewise
 //	hold       says "held" and keeps the connection until the client closes it
 func core(gifts sockets.Gifts) error {
 	listener, err := gifts.FD("http0")
@@ -116,8 +118,8 @@ func core(gifts sockets.Gifts) error {
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGTERM)
+	signals := make(chan os.Signal, 3)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2)
 	if !strings.Contains(string(text), "never.test") {
 		if err := ready(gifts); err != nil {
 			return err
@@ -128,8 +130,18 @@ func core(gifts sockets.Gifts) error {
 	<-signals
 	door.Close()
 	unix.Close(listener)
+	go cutLoop(signals)
 	guests.Wait()
 	return nil
+}
+
+// cutLoop waits for the signal that ends all guests at once. It ends with the process.
+func cutLoop(signals chan os.Signal) {
+	for s := range signals {
+		if s == unix.SIGUSR2 {
+			os.Exit(0)
+		}
+	}
 }
 
 // acceptLoop ends with the door. A door that does not listen is expected to heal.
@@ -157,6 +169,8 @@ func obey(client net.Conn, listener int) {
 	switch word {
 	case "pid":
 		answer = strconv.Itoa(os.Getpid())
+	case "row":
+		answer = os.Args[4]
 	case "sockets":
 		answer = strconv.Itoa(countSockets())
 	case "exit":
@@ -171,6 +185,10 @@ func obey(client net.Conn, listener int) {
 		answer = strconv.Itoa(int(errno))
 	case "terminal":
 		answer = tryTerminal(2)
+	case "stay":
+		_, _ = io.WriteString(client, strconv.Itoa(os.Getpid())) // as below
+		_, _ = io.Copy(io.Discard, client)
+		return
 	case "hold":
 		_, _ = io.WriteString(client, "held") // the client sees it, or not
 		_, _ = io.Copy(io.Discard, client)
@@ -217,7 +235,9 @@ func TestCommandUsage(t *testing.T) {
 		{"check -c absent.toml", exitMistake},
 		{"stop -c absent.toml", exitMistake},
 		{"stop --control /nonexistent/x.sock", exitMistake},
-		{"reload", exitUsage},
+		{"reload extra", exitUsage},
+		{"reload -c absent.toml", exitMistake},
+		{"reload --control /nonexistent/x.sock", exitMistake},
 		{"status -c absent.toml", exitMistake},
 		{"status --control /nonexistent/x.sock", exitCheck},
 		{"status extra", exitUsage},

@@ -75,7 +75,7 @@ func (w *warden) pass(signal unix.Signal) {
 	}
 	switch signal {
 	case unix.SIGHUP:
-		w.log.Warn("HUP ignored", "reason", "not yet: neither configuration nor keys are read again without a restart")
+		w.petition(petition{})
 	case unix.SIGWINCH: // a terminal's, mostly
 	default:
 		w.log.Warn("signal ignored", "signal", unix.SignalName(signal), "reason", "no app was started that it could be for")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"golang.org/x/sys/unix"
@@ -26,10 +27,21 @@ type processStatus struct {
 	Name     string `json:"name"`
 	PID      int    `json:"pid"`      // 0 while it does not run
 	Restarts int    `json:"restarts"` // always 0 for a warden
+
+	Core *coreStatus `json:"core,omitempty"` // nil of others
 }
 
-// statusBytesMax bounds an answer: 256 cores are a third of it.
-const statusBytesMax = 64 << 10
+// A coreStatus is where a core is in its life.
+type coreStatus struct {
+	Generation int    `json:"generation"` // from 1; each reload makes one
+	Row        int    `json:"row"`        // among all that may live at the same time
+	State      string `json:"state"`      // "starting", "serving" or "draining"
+	Since      string `json:"since"`      // of its draining, RFC 3339; "" before
+}
+
+// statusBytesMax bounds an answer: 256 cores in four generations fill it nearly. What
+// is longer does not fit net.core.wmem_default either.
+const statusBytesMax = 192 << 10
 
 // status is the answer to a question.
 func (w *warden) status() []byte {
@@ -44,16 +56,32 @@ func (w *warden) status() []byte {
 		s.State = "serving"
 	}
 	for _, ward := range w.wards {
-		s.Processes = append(s.Processes, processStatus{ward.plan.Name, ward.pid, max(0, ward.starts-1)})
+		s.Processes = append(s.Processes, processStatus{ward.plan.Name, ward.pid, max(0, ward.starts-1), w.coreStatus(ward)})
 	}
 	for _, sibling := range w.duty.Siblings {
-		s.Processes = append(s.Processes, processStatus{sibling.Name + " warden", sibling.PID, 0})
+		s.Processes = append(s.Processes, processStatus{Name: sibling.Name + " warden", PID: sibling.PID})
 	}
 	text, err := json.Marshal(s)
 	if err != nil {
 		panic("BUG: " + err.Error()) // strings and numbers
 	}
 	return append(text, '\n')
+}
+
+func (w *warden) coreStatus(ward *ward) *coreStatus {
+	if !ward.isCore() {
+		return nil
+	}
+	s := &coreStatus{Generation: ward.generation, Row: w.row(ward), State: "serving"}
+	switch {
+	case ward.isRetired():
+		s.State, s.Since = "draining", ward.retired.UTC().Format(timeForm)
+	case w.state >= draining:
+		s.State = "draining"
+	case ward.pid == 0 || !ward.ready:
+		s.State = "starting"
+	}
+	return s
 }
 
 // statusCommand asks the main warden how it is.
@@ -113,9 +141,13 @@ func askStatus(control string) ([]byte, error) {
 func (s *status) print(to io.Writer) {
 	fmt.Fprintf(to, "%s, pid %d, version %s, since %s\n\n", s.State, s.PID, s.Version, s.Since)
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PROCESS\tPID\tRESTARTS")
+	fmt.Fprintln(w, "PROCESS\tPID\tRESTARTS\tGENERATION\tSTATE")
 	for _, p := range s.Processes {
-		fmt.Fprintf(w, "%s\t%d\t%d\n", p.Name, p.PID, p.Restarts)
+		if c := p.Core; c != nil {
+			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\n", p.Name, p.PID, p.Restarts, c.Generation, strings.TrimSpace(c.State+" "+c.Since))
+		} else {
+			fmt.Fprintf(w, "%s\t%d\t%d\n", p.Name, p.PID, p.Restarts)
+		}
 	}
 	_ = w.Flush() // to a terminal or a pipe that whoever reads may have closed
 }

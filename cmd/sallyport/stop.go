@@ -17,7 +17,13 @@ import (
 
 // stopCommand asks the main warden to end and waits until it has.
 func stopCommand(args []string) int {
-	flags, path := newFlags("stop")
+	return atControl("stop", args, stop)
+}
+
+// atControl runs what a command does at the control socket that its arguments name, and
+// returns the exit code.
+func atControl(command string, args []string, do func(control string) error) int {
+	flags, path := newFlags(command)
 	control := flags.String("control", "", "")
 	if code, ok := parse(flags, args); !ok {
 		return code
@@ -29,8 +35,8 @@ func stopCommand(args []string) int {
 		}
 		*control = found
 	}
-	if err := stop(*control); err != nil {
-		fmt.Fprintf(os.Stderr, "sallyport stop: %s: %v\n", *control, err)
+	if err := do(*control); err != nil {
+		fmt.Fprintf(os.Stderr, "sallyport %s: %s: %v\n", command, *control, err)
 		if hint := stopHint(err); hint != "" {
 			fmt.Fprintln(os.Stderr, "hint: "+hint)
 		}
@@ -75,22 +81,29 @@ func stop(control string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	answer := make([]byte, orderBytesMax)
-	n, err := ask(fd, orderStop, answer)
-	if err == nil && order(answer[:n]) != orderStop {
-		return errRefused
-	}
-	if err == nil { // the rest may take as long as the drain does
-		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
-	}
-	if err != nil {
+	if err := confirmed(fd, orderStop); err != nil {
 		return err
 	}
+	answer := make([]byte, orderBytesMax)
 	for err == nil {
 		_, _, err = sockets.Receive(fd, answer)
 	}
 	if hungUp(err) {
 		return nil
+	}
+	return err
+}
+
+// confirmed gives an order and waits for the word that it counts. What comes after that
+// may take as long as a drain does.
+func confirmed(fd int, o order) error {
+	answer := make([]byte, orderBytesMax)
+	n, err := ask(fd, o, answer)
+	if err == nil && order(answer[:n]) != o {
+		return errRefused
+	}
+	if err == nil {
+		err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{})
 	}
 	return err
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +27,15 @@ type ward struct {
 	began  time.Time // of this run
 	due    time.Time // of the next start; zero while it runs
 	proved bool      // one of its runs has been ready
+	ready  bool      // this one is
+	adopt  int       // our end of what a keeper takes links from; 0 of others
+
+	// Of a core alone: see generations.go.
+	slot, bank int // its place in its generation, and that one's among the rows
+	generation int
+	retired    time.Time // when another one took its place; zero before
+	end        time.Time // when it is killed; since retired
+	cut        bool      // it was told to cut its tunnels
 }
 
 // A pace is the back-off between a death and the next start: none after the
@@ -80,37 +91,41 @@ type readiness struct {
 
 // start starts the ward. Its ready byte, if it comes, is sent to news; an app
 // has none, and is ready when it has a socket: whoever connects is in the queue.
-func (w *ward) start(who conf.ID, news chan<- readiness) error {
+func (w *ward) start(who conf.ID, own sockets.Gifts, row int, news chan<- readiness) error {
 	if w.plan.App == nil {
-		return w.startOurs(who, news)
+		return w.startOurs(who, own, row, news)
 	}
 	s := stage{role: w.plan.Role, who: who, program: w.source, gifts: w.gifts, dies: true}
 	pid, err := s.start()
 	if err != nil {
 		return err
 	}
-	w.pid, w.due = pid, time.Time{}
+	w.pid, w.due, w.ready = pid, time.Time{}, false
 	w.starts++
 	return nil
 }
 
-// startOurs starts a ward that is a program of ours.
-func (w *ward) startOurs(who conf.ID, news chan<- readiness) error {
+// startOurs starts a ward that is a program of ours. own is what this start is given
+// alone, and row what a core is told.
+func (w *ward) startOurs(who conf.ID, own sockets.Gifts, row int, news chan<- readiness) error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return fmt.Errorf("ready pipe: %w", err)
 	}
 	defer unix.Close(pipe[1])
-	gifts := append(w.gifts[:len(w.gifts):len(w.gifts)], sockets.Gift{Name: "ready", FD: pipe[1]})
+	gifts := slices.Concat(w.gifts, own, sockets.Gifts{{Name: "ready", FD: pipe[1]}})
 	program := w.source
 	program.Argv = []string{"sallyport-" + string(w.plan.Role), "--gifts", gifts.Names()}
+	if w.isCore() {
+		program.Argv = append(program.Argv, "--row", strconv.Itoa(row))
+	}
 	s := stage{role: w.plan.Role, who: who, program: program, gifts: gifts, dies: true}
 	pid, err := s.start()
 	if err != nil {
 		unix.Close(pipe[0])
 		return err
 	}
-	w.pid, w.due = pid, time.Time{}
+	w.pid, w.due, w.ready = pid, time.Time{}, false
 	w.starts++
 	go readyLoop(os.NewFile(uintptr(pipe[0]), "ready"), readiness{w, pid}, news)
 	return nil
@@ -137,7 +152,8 @@ func (w *ward) farewell() unix.Signal {
 
 // unasked reports whether a ward that was asked to end died of something else.
 func (w *ward) unasked(status unix.WaitStatus) bool {
-	return status.Signaled() && status.Signal() != w.farewell() && status.Signal() != unix.SIGTERM
+	return status.Signaled() && status.Signal() != w.farewell() && status.Signal() != unix.SIGTERM &&
+		!(w.isRetired() && status.Signal() == unix.SIGUSR1) // which came before it could listen
 }
 
 // signal sends s to the ward if it runs. One that has just ended, and is not

@@ -30,6 +30,7 @@ type warden struct {
 
 	state state
 	ending
+	reload reload
 
 	wards     []*ward
 	listeners sockets.Gifts // empty once closed
@@ -39,11 +40,16 @@ type warden struct {
 	announce  int           // of --ready-fd; -1 when there is none
 	before    map[int]bool  // children that no ward has left: siblings, and what the starter had
 
+	links   map[int]int // the keeper's ends, by row; the keeper's warden has them
+	suspect bool        // a core has died, and the keeper does not know it yet
+
 	deaths    chan os.Signal // SIGCHLD alone: one slot says that some child has died
 	signals   chan os.Signal // the others, which no storm of deaths may push out
 	news      chan readiness
 	orders    chan order // closed when the leash is cut
 	questions chan question
+	adoptions chan adoption
+	petitions chan petition
 }
 
 // An ending is what a warden knows of its own.
@@ -116,6 +122,9 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 		news:      make(chan readiness),
 		orders:    make(chan order),
 		questions: make(chan question),
+		adoptions: make(chan adoption),
+		petitions: make(chan petition),
+		reload:    reload{generation: 1, last: 1},
 	}
 	for _, pid := range ownChildren() {
 		w.before[pid] = true
@@ -133,11 +142,12 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 
 // inherit sorts the gifts: what goes to wards, and what is for the warden itself.
 func (w *warden) inherit(gifts sockets.Gifts) (err error) {
-	for _, plan := range w.duty.Wards {
+	for slot, plan := range w.duty.Wards {
 		ward, err := newWard(plan, gifts)
 		if err != nil {
 			return err
 		}
+		ward.slot, ward.generation = slot, w.reload.generation
 		w.wards = append(w.wards, ward)
 	}
 	for _, listener := range w.duty.Listeners {
@@ -150,6 +160,9 @@ func (w *warden) inherit(gifts sockets.Gifts) (err error) {
 	for i := range w.duty.Siblings {
 		s := &w.duty.Siblings[i]
 		if s.hold, err = gifts.FD(s.Leash); err != nil {
+			return err
+		}
+		if err = unix.SetNonblock(s.hold, true); err != nil { // a sibling that stalls must not stall us
 			return err
 		}
 	}
@@ -176,7 +189,7 @@ func (w *warden) beginLeash(fd int) error {
 	if err != nil {
 		return err
 	}
-	go leashLoop(leash, w.orders)
+	go leashLoop(leash, w.orders, w.adoptions)
 	return nil
 }
 
@@ -186,7 +199,7 @@ func (w *warden) beginControl(fd int) error {
 	if err != nil {
 		return err
 	}
-	c := &control{socket: socket, starter: w.duty.Starter, log: w.log, ask: w.questions}
+	c := &control{socket: socket, starter: w.duty.Starter, log: w.log, ask: w.questions, wish: w.petitions}
 	go c.loop(w.orders)
 	return nil
 }

@@ -47,6 +47,10 @@ func (w *warden) watch() int {
 			w.obey(o, held)
 		case answer := <-w.questions:
 			answer <- w.status()
+		case a := <-w.adoptions:
+			w.adopt(a)
+		case p := <-w.petitions:
+			w.petition(p)
 		case <-timer.C:
 		}
 	}
@@ -59,6 +63,8 @@ func (w *warden) tend(now time.Time) {
 		w.heal(now)
 	}
 	if w.state < draining {
+		w.endLate(now)
+		w.tendReload(now)
 		w.startDue(now)
 		return
 	}
@@ -82,7 +88,7 @@ func (w *warden) next() time.Time {
 	if w.state >= draining {
 		return w.deadline
 	}
-	next := w.healed.Add(healEvery)
+	next := w.reloadNext(w.healed.Add(healEvery))
 	for _, ward := range w.wards {
 		if ward.pid == 0 && ward.due.Before(next) {
 			next = ward.due
@@ -98,7 +104,12 @@ func (w *warden) startDue(now time.Time) {
 			continue
 		}
 		ward.began = now
-		if err := ward.start(w.duty.Who, w.news); err != nil {
+		err := w.startWard(ward)
+		if err != nil && w.isIncoming(ward) {
+			w.failReload(now, err.Error())
+			return // what was to be started has changed
+		}
+		if err != nil {
 			ward.due = now.Add(max(ward.pace.after(0), paceFirst))
 			w.log.Error("process not started", "process", ward.plan.Name, "error", err)
 			continue
@@ -108,6 +119,16 @@ func (w *warden) startDue(now time.Time) {
 			w.greet(readiness{ward, ward.pid})
 		}
 	}
+}
+
+// startWard starts a ward with what this start is given alone.
+func (w *warden) startWard(ward *ward) error {
+	own, release, err := w.startGifts(ward)
+	if err != nil {
+		return err
+	}
+	defer release()
+	return ward.start(w.duty.Who, own, w.row(ward), w.news)
 }
 
 // heal looks whether the listeners still listen: a ward may have disconnected
@@ -188,7 +209,11 @@ func (w *warden) greet(r readiness) {
 	if r.ward.proved {
 		w.log.Info("process ready", "process", r.ward.plan.Name, "pid", r.pid)
 	}
-	r.ward.proved = true
+	r.ward.proved, r.ward.ready = true, true
+	if w.isIncoming(r.ward) {
+		w.promote(time.Now())
+		return
+	}
 	if w.state != starting {
 		return
 	}
@@ -248,6 +273,7 @@ func (w *warden) drain() {
 	}
 	w.state = draining
 	w.deadline = time.Now().Add(w.duty.Drain)
+	w.endReloads()
 }
 
 // hurry kills the wards and cuts the leashes. What is left is to see them gone.
@@ -256,6 +282,7 @@ func (w *warden) hurry() {
 	w.killAll(unix.SIGKILL)
 	w.cutLeashes()
 	w.state = max(w.state, draining)
+	w.endReloads()
 	w.hurried = true
 	w.deadline = time.Now().Add(hurryingTime)
 }
@@ -345,6 +372,8 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 		_ = unix.Kill(-ward.pid, unix.SIGKILL) // what it left in its session: nobody, mostly
 	}
 	ward.pid = 0
+	w.closeAdopt(ward)
+	w.suspect = w.suspect || ward.plan.Linked && (ward.unasked(status) || status.Exited() && status.ExitStatus() != exitFine)
 	switch {
 	case ward.plan.App != nil:
 		w.appEnded(ward, status, facts)
@@ -353,11 +382,7 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 		if ward.unasked(status) {
 			w.log.Warn("process died", facts...)
 		}
-	case ward.plan.Role == jail.Core && status.Exited() && status.ExitStatus() == exitUnlinked:
-		w.log.Error("process died", append(facts,
-			"reason", "its link to the keeper is lost, and no successor has another: the service ends and must be started again")...)
-		w.code = exitMistake
-		w.drain()
+	case w.coreDied(ward, status, facts, now):
 	case !ward.proved && status.Exited() && status.ExitStatus() == exitMistake:
 		w.log.Error("process failed", append(facts, "reason", "see above; another start would end alike")...)
 		w.code = exitMistake

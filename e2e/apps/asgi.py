@@ -35,6 +35,14 @@ async def stream(query, send):
     await send({"type": "http.response.body", "body": b"three\n"})
 
 
+async def drip(query, send):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    for drop in range(int(parse_qs(query)["drops"][0])):
+        await send({"type": "http.response.body", "body": b"%d\n" % drop, "more_body": True})
+        await asyncio.sleep(0.1)
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def web_socket(receive, send):
     await send({"type": "websocket.accept"})
     while True:
@@ -53,6 +61,8 @@ async def app(scope, receive, send):
     path, query = scope["path"], scope["query_string"].decode()
     if path == "/stream":
         return await stream(query, send)
+    if path == "/drip":
+        return await drip(query, send)
     if path == "/wait":
         body, kind = await meet(query), b"text/plain"
     else:

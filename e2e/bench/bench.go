@@ -196,7 +196,7 @@ func (b *bench) startAll(ctx context.Context, w work, app string) []*house {
 	started := make([]*house, len(b.peers))
 	var wait sync.WaitGroup
 	for i, p := range b.peers {
-		if len(p.header.works) > 0 && !slices.Contains(p.header.works, w.name) {
+		if !p.takesPart(w) {
 			continue
 		}
 		wait.Go(func() {
@@ -253,11 +253,11 @@ func names(list []work) []string {
 	return all
 }
 
-// chooseWorks keeps the works with these names.
+// chooseWorks keeps the works with these names; without any, all that need not be asked for.
 func chooseWorks(only []string) ([]work, error) {
 	all := works()
 	if only == nil {
-		return all, nil
+		return slices.DeleteFunc(all, func(w work) bool { return w.asked }), nil
 	}
 	for _, name := range only {
 		if !slices.Contains(names(all), name) {

@@ -137,14 +137,20 @@ func (c *client) discard(size int64) error {
 	return err
 }
 
-// open says whether the other side has kept the connection, and is silent.
-func (c *client) open() bool {
+// tcp is the connection below TLS; nil where it is none to a house.
+func (c *client) tcp() *net.TCPConn {
 	conn := c.Conn
 	if secure, is := conn.(*tls.Conn); is {
 		conn = secure.NetConn()
 	}
-	tcp, is := conn.(*net.TCPConn)
-	if !is {
+	tcp, _ := conn.(*net.TCPConn)
+	return tcp
+}
+
+// open says whether the other side has kept the connection, and is silent.
+func (c *client) open() bool {
+	tcp := c.tcp()
+	if tcp == nil {
 		return false
 	}
 	raw, err := tcp.SyscallConn()

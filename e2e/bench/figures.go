@@ -24,6 +24,7 @@ type figure struct {
 	Rate        float64   `json:"rate,omitempty"` // units of work per second
 	P50         float64   `json:"p50_ms,omitempty"`
 	P99         float64   `json:"p99_ms,omitempty"`
+	Memory      float64   `json:"memory_mib,omitempty"` // proportional set size
 	Connections float64   `json:"app_connections_per_request"`
 	Others      float64   `json:"others"` // processors busy with what is not ours
 	Errors      int       `json:"errors"` // of all rounds
@@ -59,6 +60,7 @@ func summarise(w work, p peer, samples []sample) figure {
 		Rate:        of(func(s sample) float64 { return s.rate }),
 		P50:         of(func(s sample) float64 { return ms(s.p50) }),
 		P99:         of(func(s sample) float64 { return ms(s.p99) }),
+		Memory:      of(func(s sample) float64 { return s.memory }),
 		Connections: of(func(s sample) float64 { return s.connections }),
 		Others:      of(func(s sample) float64 { return s.others }),
 		Note:        samples[0].note,
@@ -105,6 +107,9 @@ func lines(figures []figure) string {
 		fmt.Fprintf(&out, "  %-15s %8s  %8s – %-8s × %.2f", f.Peer, short(f.Median), short(f.Min), short(f.Max), f.Ratio)
 		if f.P99 > 0 {
 			fmt.Fprintf(&out, "  %8s/s  p50 %s  p99 %s ms", short(f.Rate), short(f.P50), short(f.P99))
+		}
+		if f.Memory > 0 {
+			fmt.Fprintf(&out, "  %s MiB", short(f.Memory))
 		}
 		if f.Connections > 0 {
 			fmt.Fprintf(&out, "  %.2f app connections/request", f.Connections)

@@ -115,6 +115,61 @@ func TestResults(t *testing.T) {
 	}
 }
 
+// TestRedraw: what was written is read again, whole, and lands between the marks and
+// nowhere else, however often.
+func TestRedraw(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	page := "before\n" + shownBegin + "\nold\n" + shownEnd + "\nafter\n"
+	if err := os.WriteFile(readme, []byte(page), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := results{Machine: machine{Date: "2026-01-02T03:04:05Z", Commit: "abc", CPU: "fast", Cores: 2, Rounds: 3}, Figures: some()}
+	if err := r.write("kept"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := redraw("kept/2026-01-02-abc.jsonl"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(readme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := "| keepalive <all> | µs/request | 20.0 | nginx 16.0 | 1.25 |\n"
+	if !strings.HasPrefix(string(text), "before\n"+shownBegin+"\n| | unit") || !strings.HasSuffix(string(text), "\n"+shownEnd+"\nafter\n") ||
+		strings.Contains(string(text), "old") || strings.Count(string(text), row) != 1 || !strings.Contains(string(text), "](kept/2026-01-02-abc.svg)\n") {
+		t.Errorf("%s", text)
+	}
+	for _, bad := range []string{"", "{}\n{}\n", "{\"date\":\"2026-01-02\"}\n", "{\"date\":\"2026-01-02\"}\nno\n"} {
+		if _, err := parseResults([]byte(bad)); err == nil {
+			t.Errorf("%q was taken for results", bad)
+		}
+	}
+	if _, err := show([]byte(shownEnd+shownBegin), nil); err == nil {
+		t.Error("a page without marks was written")
+	}
+}
+
+// TestWorks: what has to be asked for is no part of a whole run, and what is our own
+// business is no other's.
+func TestWorks(t *testing.T) {
+	all, err := chooseWorks(nil)
+	if err != nil || slices.Contains(names(all), "workers") || !slices.Contains(names(all), "beside") {
+		t.Errorf("%v, %v", names(all), err)
+	}
+	asked, err := chooseWorks([]string{"workers"})
+	if err != nil || len(asked) != 1 {
+		t.Fatalf("%v, %v", names(asked), err)
+	}
+	two := peer{header: header{program: ours, works: []string{"workers"}}}
+	other := peer{header: header{program: "nginx"}}
+	if !two.takesPart(asked[0]) || two.takesPart(all[0]) || other.takesPart(asked[0]) || !other.takesPart(all[0]) {
+		t.Error("somebody takes part where it should not, or not where it should")
+	}
+}
+
 func TestOrder(t *testing.T) {
 	for round, want := range []string{"abc", "acb", "cab", "cba", "bca", "bac"} {
 		if got := string(order([]rune("abc"), round)); got != want {

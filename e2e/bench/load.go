@@ -16,6 +16,7 @@ type sample struct {
 	user, system float64       // the parts of value
 	rate         float64       // requests, handshakes or GiB per second
 	p50, p99     time.Duration // where the client measures them
+	memory       float64       // MiB, where that is of interest
 	errors       int
 	connections  float64 // from the proxy to the app, per request
 	others       float64 // processors that were busy with what is not ours

@@ -55,7 +55,7 @@ func (b *bench) machine() (machine, error) {
 		Versions: map[string]string{"wrk": versionOf(peer{argv: []string{b.wrkPath}, exe: b.wrkPath, header: header{version: []string{"-v"}}})},
 	}
 	for _, p := range b.peers {
-		if p.name != ours { // that is the commit
+		if p.header.program != ours { // that is the commit
 			m.Versions[p.name] = versionOf(p)
 		}
 	}

@@ -6,6 +6,8 @@
 //	go run ./e2e/bench                              everything, in about ten minutes
 //	go run ./e2e/bench -rounds 2 -seconds 1         a first look
 //	go run ./e2e/bench -only closes,tls -peers sallyport,nginx
+//	go run ./e2e/bench -only workers,workers-tls    one core against two, which is left out otherwise
+//	go run ./e2e/bench -redraw e2e/bench/results/DATE-COMMIT.jsonl
 //
 // # How it measures
 //
@@ -53,6 +55,7 @@ const limit = 40 * time.Minute
 // options are what the command line says.
 type options struct {
 	bin, tree, out string
+	redraw         string // a results file; nothing is measured
 	only, peers    []string
 	rounds         int
 	seconds        float64
@@ -74,6 +77,10 @@ func main() {
 	if err != nil {
 		os.Exit(2)
 	}
+	if o.redraw != "" {
+		fail(redraw(o.redraw))
+		return
+	}
 	fail(run(ctx, o))
 }
 
@@ -88,13 +95,14 @@ func parse(args []string) (options, error) {
 	var o options
 	var only, peers string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.StringVar(&only, "only", "", "works to measure, by commas; all: "+strings.Join(names(works()), ","))
+	flags.StringVar(&only, "only", "", "works to measure, by commas; there are: "+strings.Join(names(works()), ","))
 	flags.StringVar(&peers, "peers", "", "peers to measure, by commas; all that are installed without it")
 	flags.IntVar(&o.rounds, "rounds", 5, "turns of each peer at each work")
 	flags.Float64Var(&o.seconds, "seconds", 1.5, "length of a turn; half of it for handshakes and bodies")
 	flags.StringVar(&o.bin, "bin", "bin", "folder of sallyport's binaries")
 	flags.StringVar(&o.tree, "tree", os.Getenv("BENCH_TREE"), "root folder of a newer Debian; default $BENCH_TREE")
 	flags.StringVar(&o.out, "out", "", "folder for the results; e2e/bench/results when everything is measured")
+	flags.StringVar(&o.redraw, "redraw", "", "results file (.jsonl) to make table, picture and the README's part of, instead of measuring")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

@@ -56,6 +56,14 @@ type peer struct {
 	exe    string   // the program's own path
 }
 
+// takesPart says whether the peer is measured at a work.
+func (p peer) takesPart(w work) bool {
+	if w.own && p.header.program != ours {
+		return false
+	}
+	return len(p.header.works) == 0 || slices.Contains(p.header.works, w.name)
+}
+
 // templates parses the peers' files.
 func templates() (*template.Template, error) {
 	t := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"port": portOf})

@@ -17,6 +17,8 @@ type work struct {
 	keep        bool   // the app keeps its connections
 	log         bool   // with an access log
 	once        bool   // one round tells all
+	own         bool   // only sallyport takes part
+	asked       bool   // it is left out unless it is asked for by name
 	note        string // what the best must have agreed to; "" for anything
 	measure     func(context.Context, *bench, *house) (sample, error)
 }
@@ -24,20 +26,26 @@ type work struct {
 func works() []work {
 	const request, handshake, body, memory = "µs/request", "µs/handshake", "s/GiB", "KiB/connection"
 	return []work{
-		{"keepalive", "keepalive", request, true, false, false, "", wrkPlain},
-		{"keepalive-log", "keepalive, access log", request, true, true, false, "", wrkPlain},
-		{"closes", "app closes", request, false, false, false, "", wrkPlain},
-		{"closes-log", "app closes, access log", request, false, true, false, "", wrkPlain},
-		{"tls", "keepalive, TLS 1.3", request, true, false, false, "", wrkTLS},
-		{"full", "full handshake, X25519", handshake, true, false, false, "X25519", full(tls.X25519)},
-		{"full-mlkem", "full handshake, X25519MLKEM768", handshake, true, false, false, "X25519MLKEM768", full(tls.X25519MLKEM768, tls.X25519)},
-		{"resumed", "resumed handshake, X25519", handshake, true, false, false, "", resumed},
-		{"down", "100 MiB down", body, true, false, false, "", bodies(false, down)},
-		{"down-tls", "100 MiB down, TLS 1.3", body, true, false, false, "", bodies(true, down)},
-		{"up", "100 MiB up", body, true, false, false, "", bodies(false, up)},
-		{"up-tls", "100 MiB up, TLS 1.3", body, true, false, false, "", bodies(true, up)},
-		{"idle", "idle connection", memory, true, false, true, "", idle(false)},
-		{"idle-tls", "idle connection, TLS 1.3", memory, true, false, true, "", idle(true)},
+		{name: "keepalive", title: "keepalive", unit: request, keep: true, measure: wrkPlain},
+		{name: "keepalive-log", title: "keepalive, access log", unit: request, keep: true, log: true, measure: wrkPlain},
+		{name: "closes", title: "app closes", unit: request, measure: wrkPlain},
+		{name: "closes-log", title: "app closes, access log", unit: request, log: true, measure: wrkPlain},
+		{name: "tls", title: "keepalive, TLS 1.3", unit: request, keep: true, measure: wrkTLS},
+		{name: "full", title: "full handshake, X25519", unit: handshake, keep: true, note: "X25519", measure: full(tls.X25519)},
+		{
+			name: "full-mlkem", title: "full handshake, X25519MLKEM768", unit: handshake, keep: true,
+			note: "X25519MLKEM768", measure: full(tls.X25519MLKEM768, tls.X25519),
+		},
+		{name: "resumed", title: "resumed handshake, X25519", unit: handshake, keep: true, measure: resumed},
+		{name: "down", title: "100 MiB down", unit: body, keep: true, measure: bodies(false, down)},
+		{name: "down-tls", title: "100 MiB down, TLS 1.3", unit: body, keep: true, measure: bodies(true, down)},
+		{name: "up", title: "100 MiB up", unit: body, keep: true, measure: bodies(false, up)},
+		{name: "up-tls", title: "100 MiB up, TLS 1.3", unit: body, keep: true, measure: bodies(true, up)},
+		{name: "idle", title: "idle connection", unit: memory, keep: true, once: true, measure: idle(false)},
+		{name: "idle-tls", title: "idle connection, TLS 1.3", unit: memory, keep: true, once: true, measure: idle(true)},
+		{name: "beside", title: "p99 beside 10,000 idle connections", unit: "× p99 without", keep: true, own: true, measure: beside},
+		{name: "workers", title: "keepalive, by workers", unit: request, keep: true, own: true, asked: true, measure: withMemory(wrkPlain)},
+		{name: "workers-tls", title: "keepalive, TLS 1.3, by workers", unit: request, keep: true, own: true, asked: true, measure: withMemory(wrkTLS)},
 	}
 }
 
@@ -153,10 +161,8 @@ func idle(secure bool) func(context.Context, *bench, *house) (sample, error) {
 		if err != nil {
 			return sample{}, err
 		}
-		held, err := h.hold(ctx, config)
-		for _, c := range held {
-			defer c.Close()
-		}
+		held, err := h.hold(ctx, config, idlers)
+		defer drop(held)
 		if err != nil {
 			return sample{}, err
 		}
@@ -169,19 +175,15 @@ func idle(secure bool) func(context.Context, *bench, *house) (sample, error) {
 			return sample{}, err
 		}
 		s := sample{value: float64(after-before) / 1024 / float64(len(held))}
-		for _, c := range held {
-			if !c.open() {
-				s.errors++
-			}
-		}
+		s.errors = closed(held)
 		return s, ctx.Err()
 	}
 }
 
-// hold opens the idle connections.
-func (h *house) hold(ctx context.Context, config *tls.Config) ([]*client, error) {
-	held := make([]*client, idlers)
-	next := make(chan int, idlers)
+// hold opens idle connections.
+func (h *house) hold(ctx context.Context, config *tls.Config, count int) ([]*client, error) {
+	held := make([]*client, count)
+	next := make(chan int, count)
 	for i := range held {
 		next <- i
 	}

@@ -45,7 +45,7 @@ func TestHeadsAllocateNothing(t *testing.T) {
 			req.Fields.RemoveUnclear()
 			req.Fields.Add("X-Forwarded-For", req.Host)
 		})
-		nothing(t, "append "+head[:20], func() { out = appendRequest(out[:0], &req) })
+		nothing(t, "append "+head[:20], func() { out = appendRequest(out[:0], &req, closing) })
 	}
 	var resp message.Response
 	b := []byte("HTTP/1.1 200 OK\r\nServer: gunicorn\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nConnection: close\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 11\r\n\r\n")

@@ -1,19 +1,29 @@
 package h1
 
 import (
+	"errors"
 	"io"
 	"net"
+	"syscall"
 	"time"
 
 	"sallyport/conf"
 	"sallyport/proxy/message"
 )
 
-// An AppConn is a connection to an app, for one request and its reply. It is the
-// Source of the reply's body.
+// An AppConn is one request and its reply on a connection to an app. It is the Source
+// of the reply's body.
 //
 // One goroutine may SendBody while another reads.
 type AppConn struct {
+	// Keep asks the app not to close the connection; see Rest. It stands when Send begins.
+	Keep bool
+
+	// Redial is another connection instead of one that took not one byte of the
+	// request, because of err; or err again where there is none. nil: there never is.
+	// Only Send asks.
+	Redial func(err error) (net.Conn, error)
+
 	in     reader
 	body   body
 	limits conf.Limits // of heads
@@ -23,27 +33,58 @@ type AppConn struct {
 	spare  *Buffers
 
 	trailer message.Fields
-	minor   int
-	read    bool // something of the reply came
+	read    bool  // something of the reply came
+	framed  bool  // its head did, and leaves the connection open behind a framed body
+	sent    int64 // bytes of the request
+	once    int   // of a.out, when they are all of the request, and one write was to send them
 }
 
-// Open readies a for a request on conn, which a takes over. Reads and writes
-// that make no progress for idle fail.
+// Open readies a for a request on conn, which a takes over until Close or Rest. Reads
+// and writes that make no progress for idle fail.
 func (a *AppConn) Open(conn net.Conn, buffers *Buffers, limits conf.Limits, idle time.Duration) {
 	a.limits, a.idle, a.spare = limits, idle, buffers
 	a.in.wire, a.in.buffers, a.in.idle = wireOf(conn), buffers, idle
 	a.body = body{in: &a.in, limits: &a.limits, trailer: &a.trailer}
 	a.trailer.Reset()
-	a.read = false
+	a.read, a.framed, a.sent, a.once = false, false, 0, 0
 }
 
 // Close ends the connection and gives the buffers back. No one may be reading or
 // writing.
 func (a *AppConn) Close() {
+	a.giveBack()
+	a.in.conn.Close()
+}
+
+func (a *AppConn) giveBack() {
 	a.in.discard()
 	a.spare.give(a.out)
 	a.out = nil
-	a.in.conn.Close()
+}
+
+// Rest reports whether the connection may carry another request, by what came from
+// the app: the whole reply, by its own framing, and nothing behind it; "If the
+// "close" connection option is present [...] the connection will not persist" (RFC
+// 9112, section 9.3), and HTTP/1.0 has to ask for it. Then the buffers are given
+// back, and the connection is the caller's again; else Close is due.
+//
+// That the whole request was sent is for the caller to know.
+func (a *AppConn) Rest() bool {
+	if !a.framed || !a.body.done() || a.Surplus() {
+		return false
+	}
+	a.giveBack()
+	return true
+}
+
+// Surplus reports whether bytes follow a reply that was read to its end. Taken for the
+// reply to the next request, they would be somebody else's.
+func (a *AppConn) Surplus() bool {
+	if !a.framed || !a.body.done() {
+		return false
+	}
+	a.body.settle()
+	return len(a.in.unused()) > 0
 }
 
 // Cut ends the connection under whoever reads or writes it, whose waits fail at
@@ -53,17 +94,44 @@ func (a *AppConn) Cut() { a.in.cut() }
 // Send sends the head of req, and with it whatever of its body is there already.
 // It reports whether that was all of it; if not, SendBody sends the rest.
 func (a *AppConn) Send(req *message.Request, body message.Source) (complete bool, err error) {
-	a.out = appendRequest(a.spare.takeOut(), req)
+	connection := closing
+	if a.Keep {
+		connection = keeping
+	}
+	a.out = appendRequest(a.spare.takeOut(), req, connection)
 	if req.Length == 0 {
-		return true, a.flush()
+		return true, a.sendOnce()
 	}
 	for body.Ready() {
-		done, err := a.sendPiece(req, body)
+		done, err := a.gather(req, body)
+		if done && err == nil {
+			err = a.sendOnce()
+		}
 		if done || err != nil {
 			return done, err
 		}
 	}
 	return false, a.flush()
+}
+
+// sendOnce sends what is left of a request. If that is all of it, it is kept for Resend.
+func (a *AppConn) sendOnce() error {
+	if a.sent == 0 {
+		a.once = len(a.out)
+	}
+	return a.flush()
+}
+
+// Resendable is the length of a request that one write was to send whole, of which
+// not one byte may have been taken; 0 if it took more writes.
+func (a *AppConn) Resendable() int { return a.once }
+
+// Resend sends a request that is Resendable once more, on conn, which a takes over;
+// the old connection is the caller's. Nothing of a reply may have come.
+func (a *AppConn) Resend(conn net.Conn) error {
+	a.in.discard()
+	a.in.wire, a.sent = wireOf(conn), 0
+	return a.write(a.out[:a.once])
 }
 
 // SendBody sends the rest of the body of req.
@@ -74,20 +142,25 @@ func (a *AppConn) SendBody(req *message.Request, body message.Source) error {
 				return err
 			}
 		}
-		if done, err := a.sendPiece(req, body); done || err != nil {
+		done, err := a.gather(req, body)
+		if done && err == nil {
+			err = a.flush()
+		}
+		if done || err != nil {
 			return err
 		}
 	}
 }
 
-func (a *AppConn) sendPiece(req *message.Request, body message.Source) (done bool, err error) {
+// gather takes the next piece of a body, and sends what is too long to be buffered.
+func (a *AppConn) gather(req *message.Request, body message.Source) (done bool, err error) {
 	piece, err := body.Next()
 	switch {
 	case err == io.EOF:
 		if req.Length < 0 {
 			a.out = appendLastChunk(a.out, &req.Trailer)
 		}
-		return true, a.flush()
+		return true, nil
 	case err != nil:
 		return false, &message.SourceError{Err: err}
 	}
@@ -112,17 +185,39 @@ func (a *AppConn) put(p []byte) error {
 	if err := a.flush(); err != nil {
 		return err
 	}
-	_, err := a.in.write(p, a.idle)
-	return err
+	return a.write(p)
 }
 
 func (a *AppConn) flush() error {
 	if len(a.out) == 0 {
 		return nil
 	}
-	_, err := a.in.write(a.out, a.idle)
+	err := a.write(a.out)
 	a.out = a.out[:0]
 	return err
+}
+
+// write sends p, on another connection if this one is closed to the first byte of a
+// request. A unix socket knows: once the peer has closed, a write is EPIPE, or
+// ECONNRESET where an error waited to be read (unix(7)); nothing is under way.
+func (a *AppConn) write(p []byte) error {
+	n, err := a.in.write(p, a.idle)
+	if n == 0 && a.sent == 0 && a.Redial != nil && isHangup(err) {
+		conn, err := a.Redial(err)
+		if err != nil {
+			return err
+		}
+		a.in.wire = wireOf(conn)
+		n, err = a.in.write(p, a.idle)
+		a.sent += int64(n)
+		return err
+	}
+	a.sent += int64(n)
+	return err
+}
+
+func isHangup(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // Write sends p as it is: the client's bytes, once the protocol was changed.
@@ -136,15 +231,18 @@ func (a *AppConn) Await(firstByte time.Duration) error {
 	if len(a.in.unused()) > 0 {
 		return nil
 	}
-	a.in.pace(firstByte)
+	a.in.pace(firstByte, rate{})
 	err := a.in.fill()
-	a.in.pace(a.idle)
+	a.in.pace(a.idle, rate{})
 	a.read = a.read || err == nil
 	return err
 }
 
 // Replied reports whether anything came from the app.
 func (a *AppConn) Replied() bool { return a.read }
+
+// Sent is how many bytes of the request the connection has taken.
+func (a *AppConn) Sent() int64 { return a.sent }
 
 // ReadReply reads the next head of the reply to req, interim ones too, and readies a
 // as the Source of its body. What it returns is valid until the next call or Close.
@@ -157,8 +255,12 @@ func (a *AppConn) ReadReply(req *message.Request) (*message.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.minor = minor
-	return &a.reply, a.frame(req, how)
+	if err := a.frame(req, how); err != nil {
+		return &a.reply, err
+	}
+	a.framed = a.Keep && a.reply.Status >= 200 && a.body.state != untilClose &&
+		!how.Close && (minor == 1 || how.Keep)
+	return &a.reply, nil
 }
 
 // frame applies RFC 9112, section 6.3, to a reply.
@@ -210,7 +312,7 @@ func (a *AppConn) Trailer() *message.Fields {
 // SetIdle changes the limit of waits without progress; 0 is none.
 func (a *AppConn) SetIdle(idle time.Duration) {
 	a.idle = idle
-	a.in.pace(idle)
+	a.in.pace(idle, rate{})
 	if idle == 0 {
 		a.in.limitWrite(0)
 	}

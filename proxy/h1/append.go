@@ -8,10 +8,17 @@ import (
 	"sallyport/proxy/message"
 )
 
-// appendRequest appends the head of a request to an app. One connection carries
-// one request, and says so: an app that kept it open would hold a worker for
-// nothing (2026-11-25; keepalive comes with connection reuse in package upstream).
-func appendRequest(b []byte, req *message.Request) []byte {
+// What a request says of its connection. One that will carry no other says so: an app
+// that kept it open would hold a worker for nothing. "HTTP/1.1 defaults to the use of
+// "persistent connections"" (RFC 9112, section 9.3), so that to keep one takes no word.
+const (
+	closing = "Connection: close\r\n"
+	keeping = ""
+)
+
+// appendRequest appends the head of a request to an app; connection is closing or
+// keeping.
+func appendRequest(b []byte, req *message.Request, connection string) []byte {
 	b = append(b, req.Method...)
 	b = append(b, ' ')
 	b = append(b, req.Target...)
@@ -30,7 +37,8 @@ func appendRequest(b []byte, req *message.Request) []byte {
 		b = append(b, req.Upgrade...)
 		return append(b, "\r\n\r\n"...)
 	}
-	return append(b, "Connection: close\r\n\r\n"...)
+	b = append(b, connection...)
+	return append(b, "\r\n"...)
 }
 
 // mayHaveBody reports whether "the method's semantics anticipate enclosed

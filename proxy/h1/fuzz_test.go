@@ -68,7 +68,7 @@ func FuzzRequest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		out := appendRequest(nil, req)
+		out := appendRequest(nil, req, closing)
 		again, _, err := parseWhole(out)
 		if err != nil {
 			t.Fatalf("%q became %q: %v", b, out, err)

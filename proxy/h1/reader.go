@@ -68,6 +68,7 @@ type reader struct {
 	to      int
 
 	idle time.Duration // the longest wait of one fill; 0 leaves the deadline as it stands
+	rate rate          // how fast the peer has to be
 
 	stopped atomic.Bool // by stop, until resume
 }
@@ -82,11 +83,19 @@ func (r *reader) stop() {
 // resume ends a stop; nobody may be filling.
 func (r *reader) resume() { r.stopped.Store(false) }
 
-// pace gives every fill from now on a limit of its own; 0 is no limit.
-func (r *reader) pace(idle time.Duration) {
-	if r.idle = idle; idle == 0 {
+// pace gives every fill from now on a limit of its own, 0 is no limit, and the peer a
+// rate to keep to.
+func (r *reader) pace(idle time.Duration, rate rate) {
+	r.idle, r.rate = idle, rate
+	if idle == 0 {
 		r.limitRead(0)
 	}
+}
+
+// limitAll gives the fills from now on one limit together; 0 is no limit.
+func (r *reader) limitAll(wait time.Duration) {
+	r.idle, r.rate = 0, rate{}
+	r.limitRead(wait)
 }
 
 func (r *reader) unused() []byte { return r.buf[r.from:r.to] }
@@ -117,15 +126,25 @@ func (r *reader) fill() error {
 	if r.to == len(r.buf) {
 		r.makeRoom()
 	}
-	if r.idle > 0 {
-		r.limitRead(r.idle)
+	var begun int64
+	if r.rate.least > 0 {
+		begun = r.now() // before the limit is set: a wait up to it is not shorter than it
+	}
+	if wait := r.rate.bound(r.idle); wait > 0 {
+		r.limitRead(wait)
 	}
 	if r.stopped.Load() { // after limitRead, which may have undone the deadline of stop
 		return os.ErrDeadlineExceeded
 	}
 	n, err := r.conn.Read(r.buf[r.to:])
 	r.to += n
-	if n > 0 {
+	if r.rate.least > 0 {
+		r.rate.account(time.Duration(r.now()-begun), n)
+	}
+	switch {
+	case r.rate.spent():
+		return message.ErrBodyRate // also with bytes: the next wait would have no time at all
+	case n > 0:
 		return nil
 	}
 	return err

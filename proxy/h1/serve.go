@@ -27,19 +27,23 @@ type Engine struct {
 	Ended func()
 
 	date     clock
-	turns    sync.Pool // of *turn
-	draining atomic.Bool
+	turns    sync.Pool   // of *turn
+	retired  atomic.Bool // answers say Connection: close
+	draining atomic.Bool // and idle connections are closed
 
-	mu    sync.Mutex
-	conns map[*ClientConn]struct{} // those that Serve is serving
+	mu      sync.Mutex
+	conns   map[*ClientConn]struct{} // those that are served, and not closed
+	tunnels int                      // among them
+	over    chan struct{}            // made by CutExchanges
+	told    bool                     // it is closed
 }
 
 // Start speaks HTTP/1 on conn, whose bytes come from raw, and returns at once: the
 // connection lives in raw's loop until it ends, and has a goroutine only while there is
 // something to do.
 func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer, secure bool) {
-	c := e.open(conn, peer, secure)
-	c.in.raw, c.resume = raw, c.serve
+	c := e.open(wire{conn, raw}, peer, secure)
+	c.resume = c.serve
 	if conn != net.Conn(raw) {
 		raw.Run(c.resume) // TLS may hold bytes already that raw knows nothing of
 		return
@@ -50,12 +54,13 @@ func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer, secure 
 
 // Serve speaks HTTP/1 on conn, which waits by itself, until the connection ends.
 func (e *Engine) Serve(conn net.Conn, peer message.Peer, secure bool) {
-	e.open(conn, peer, secure).serve()
+	e.open(wire{conn: conn}, peer, secure).serve()
 }
 
-func (e *Engine) open(conn net.Conn, peer message.Peer, secure bool) *ClientConn {
+// open begins the books on a connection, which may be cut from then on.
+func (e *Engine) open(w wire, peer message.Peer, secure bool) *ClientConn {
 	c := &ClientConn{engine: e, peer: peer, secure: secure}
-	c.in.conn, c.in.buffers = conn, e.Buffers
+	c.in.wire, c.in.buffers = w, e.Buffers
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.conns == nil {
@@ -67,34 +72,12 @@ func (e *Engine) open(conn net.Conn, peer message.Peer, secure bool) *ClientConn
 
 // end closes c, which nobody serves any more.
 func (e *Engine) end(c *ClientConn) {
+	e.forget(c)
 	c.in.discard()
 	c.in.conn.Close()
 	c.giveTurn()
-	e.mu.Lock()
-	delete(e.conns, c)
-	e.mu.Unlock()
 	if e.Ended != nil {
 		e.Ended()
-	}
-}
-
-// Drain closes idle connections, now and whenever one becomes idle. Exchanges
-// that have begun go on, and their answers say Connection: close.
-func (e *Engine) Drain() {
-	e.draining.Store(true)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for c := range e.conns {
-		c.endIdle()
-	}
-}
-
-// endIdle closes c if it is idle.
-func (c *ClientConn) endIdle() {
-	c.idleMu.Lock()
-	defer c.idleMu.Unlock()
-	if c.idle {
-		c.in.limitRead(-1)
 	}
 }
 
@@ -102,8 +85,7 @@ func (c *ClientConn) endIdle() {
 func (c *ClientConn) setIdle(wait time.Duration) {
 	c.idleMu.Lock()
 	defer c.idleMu.Unlock()
-	c.in.idle = 0
-	c.in.limitRead(wait)
+	c.in.limitAll(wait)
 	c.idle = true
 }
 
@@ -130,6 +112,8 @@ type ClientConn struct {
 
 	idleMu sync.Mutex // orders the deadline that Drain sets before those of a request
 	idle   bool       // waiting for a request; guarded by idleMu
+
+	tunnels bool // counted in engine.tunnels; guarded by engine.mu
 
 	// received is true once the whole request body was handed out; the one thing
 	// that a writer must know of a reader.
@@ -229,15 +213,20 @@ func (c *ClientConn) awaitRequest() arrival {
 			// are idle before we look at draining: one of us sees the other.
 			c.setIdle(wait)
 		}
-		if c.engine.draining.Load() {
+		last := c.engine.draining.Load()
+		if last && !c.readyLook() {
 			return over
 		}
 		switch err := c.tryFill(); {
+		case err == loop.ErrWouldBlock && last:
+			return over
 		case err == loop.ErrWouldBlock:
 			c.in.release()
 			c.giveTurn()
 			c.in.raw.Idle(c.resume)
 			return parked
+		case !last && errors.Is(err, os.ErrDeadlineExceeded) && c.engine.draining.Load():
+			return c.awaitRequest() // Drain ended the limit under this read: the last look is still due
 		case err != nil:
 			return over
 		}
@@ -267,8 +256,7 @@ func (c *ClientConn) readHead() *message.Refusal {
 	c.body.toClose() // until the head tells
 	c.received.Store(false)
 	c.expect = false
-	c.in.idle = 0
-	c.in.limitRead(c.engine.Limits.HeadTime)
+	c.in.limitAll(c.engine.Limits.HeadTime)
 	if err := c.skipEmptyLine(); err != nil {
 		return refusalOf(err)
 	}
@@ -311,7 +299,7 @@ func (c *ClientConn) begin(how message.Framing) {
 	c.reply.head = string(req.Method) == "HEAD"
 	c.reply.keep = !how.Close && (c.reply.minor == 1 || how.Keep) &&
 		(limits.RequestsPerConnection == 0 || c.served < limits.RequestsPerConnection)
-	c.in.pace(limits.BodyIdle)
+	c.in.pace(limits.BodyIdle, rateOf(limits))
 	if how.Chunked {
 		c.body.inChunks()
 	} else {
@@ -348,6 +336,7 @@ func (c *ClientConn) refuse(refusal *message.Refusal) {
 func (c *ClientConn) endExchange() bool {
 	switch {
 	case !c.reply.finished:
+		c.engine.forget(c)
 		c.in.reset()
 		return false
 	case !c.received.Load():
@@ -377,8 +366,7 @@ func (c *ClientConn) linger() {
 	c.in.discard()
 	c.in.resume()
 	c.in.widen()
-	c.in.idle = 0
-	c.in.limitRead(lingerTime)
+	c.in.limitAll(lingerTime)
 	for read := 0; read < lingerBytes; {
 		if c.in.fill() != nil {
 			return

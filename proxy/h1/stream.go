@@ -68,7 +68,7 @@ func (c *ClientConn) Reply(resp *message.Response) error {
 		return c.replyInterim(resp)
 	}
 	r.begun = true
-	if c.expect || !c.received.Load() || c.engine.draining.Load() {
+	if c.expect || !c.received.Load() || c.engine.retired.Load() {
 		// The rest of the body is not wanted any more, and without it there is no
 		// telling where the next request begins.
 		r.keep = false
@@ -103,7 +103,8 @@ func (c *ClientConn) beginTunnel() {
 	c.body.settle()
 	c.body.toClose()
 	c.received.Store(false) // so that Finish ends the reading
-	c.in.pace(0)
+	c.in.pace(0, rate{})
+	c.engine.enter(c)
 }
 
 func (c *ClientConn) replyInterim(resp *message.Response) error {

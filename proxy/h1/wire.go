@@ -32,6 +32,15 @@ func (w *wire) limitRead(wait time.Duration) {
 	_ = w.conn.SetReadDeadline(deadlineOf(wait))
 }
 
+// now is the time in nanoseconds, for differences only: where there is a loop by its
+// clock, which costs nothing.
+func (w *wire) now() int64 {
+	if w.raw != nil {
+		return w.raw.Clock()
+	}
+	return time.Now().UnixNano()
+}
+
 // limitWrite is limitRead for writes.
 func (w *wire) limitWrite(wait time.Duration) {
 	if w.raw != nil {

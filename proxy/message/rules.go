@@ -47,6 +47,7 @@ var (
 	ErrRequestLineLong   = &Refusal{414, "request line longer than limits.line"}
 	ErrHeadTime          = &Refusal{408, "head not complete within limits.head_time"}
 	ErrBodyIdle          = &Refusal{408, "body silent for limits.body_idle"}
+	ErrBodyRate          = &Refusal{408, "body slower than limits.body_rate"}
 	ErrBodyTooLong       = &Refusal{413, "body longer than max_body"}
 	ErrBodyTruncated     = &Refusal{400, "body shorter than announced"}
 	ErrUpgradeNotAsked   = &Refusal{502, "101 without an upgrade asked for"}

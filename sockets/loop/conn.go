@@ -100,6 +100,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 // Try lets reads return ErrWouldBlock instead of waiting, or not any more.
 func (c *Conn) Try(on bool) { c.instant = on }
 
+// Look has the next Read ask the kernel, whether or not the loop has heard of bytes.
+func (c *Conn) Look() { c.reading.again() }
+
 // Run has a worker call resume now.
 func (c *Conn) Run(resume func()) { c.loop.workers.run(resume) }
 
@@ -251,7 +254,7 @@ func (c *Conn) Close() error {
 	c.cut.Store(true) // nobody would wake a later wait
 	c.loop.forget(c)
 	c.fd = -1
-	return os.NewSyscallError("close", unix.Close(fd))
+	return os.NewSyscallError("close", errnoError(rawClose(fd)))
 }
 
 // CloseWrite tells the peer that nothing more comes.
@@ -285,6 +288,10 @@ func (c *Conn) LimitRead(wait time.Duration) { c.limit(&c.reading, c.after(wait)
 // LimitWrite is LimitRead for writes.
 func (c *Conn) LimitWrite(wait time.Duration) { c.limit(&c.writing, c.after(wait)) }
 
+// Clock is the loop's own clock, in nanoseconds: the moment of the last event or
+// sweep, which is at most a tenth of a second ago.
+func (c *Conn) Clock() int64 { return c.loop.clock.Load() }
+
 func (c *Conn) after(wait time.Duration) int64 {
 	switch {
 	case wait == 0:
@@ -312,8 +319,8 @@ func (c *Conn) limit(s *side, deadline int64) {
 	}
 }
 
-// SetLinger has Close wait for seconds, or with 0 send a reset instead of an end: what
-// was sent is a fragment (SO_LINGER, socket(7)).
+// SetLinger with 0 has Close send a reset instead of an end: what was sent is a
+// fragment (SO_LINGER, socket(7)). With more, Close would wait, and is made never to.
 func (c *Conn) SetLinger(seconds int) error {
 	linger := unix.Linger{Onoff: 1, Linger: int32(seconds)}
 	return os.NewSyscallError("setsockopt", unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &linger))

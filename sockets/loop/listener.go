@@ -49,7 +49,7 @@ func (a *Listener) accept() {
 		if a.closed {
 			return
 		}
-		fd, from, err := unix.Accept4(a.number, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, from, err := rawAccept(a.number)
 		switch {
 		case err == nil:
 			a.welcome(fd, from)
@@ -102,11 +102,11 @@ func (a *Listener) Close() error {
 // DialUnix connects c to the listening socket at path. It does not wait: a full
 // backlog is EAGAIN (connect(2)).
 func (l *Loop) DialUnix(c *Conn, path *unix.SockaddrUnix) error {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd, err := rawStream()
 	if err != nil {
 		return fmt.Errorf("loop: socket: %w", err)
 	}
-	if err := unix.Connect(fd, path); err != nil {
+	if err := rawConnect(fd, path.Name); err != nil {
 		unix.Close(fd)
 		return fmt.Errorf("loop: connect: %w", err)
 	}

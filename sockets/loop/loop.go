@@ -25,13 +25,13 @@ type Loop struct {
 	number  int      // of epoll
 	raw     syscall.RawConn
 	workers workers
+	closing sync.Once
 	stop    chan struct{} // closed by Close
 	clock   atomic.Int64  // unix nanoseconds, as of the last events or the last sweep
 
 	mu        sync.Mutex
 	conns     []*Conn     // by descriptor; nil where none is watched
 	listeners []*Listener // few
-	closed    bool
 }
 
 // New makes a Loop and starts it. Close ends it.
@@ -57,16 +57,13 @@ func New() (*Loop, error) {
 
 // Close ends the loop. Connections that it watches are not closed, and never
 // woken again: whoever closes a loop has closed them.
-func (l *Loop) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil
-	}
-	l.closed = true
-	close(l.stop)
-	l.workers.close()
-	return l.epoll.Close()
+func (l *Loop) Close() (err error) {
+	l.closing.Do(func() {
+		close(l.stop)
+		l.workers.close()
+		err = l.epoll.Close() // waits for whoever dispatches an event, who may need mu
+	})
+	return err
 }
 
 // waitLoop takes events as they come, until Close. It runs inside one call of

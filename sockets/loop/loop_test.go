@@ -392,3 +392,44 @@ func TestNothingAllocated(t *testing.T) {
 		t.Errorf("%v allocations per turn", n)
 	}
 }
+
+// TestCloseInTheMiddle closes loops to which events come at that moment.
+func TestCloseInTheMiddle(t *testing.T) {
+	for range 300 {
+		l, err := New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, peer := pair(t, l)
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := peer.Write([]byte("x")); err != nil { // each byte is an edge
+					return
+				}
+				_, _ = c.Read(make([]byte, 16))
+			}
+		}()
+		closed := make(chan error, 1)
+		go func() { closed <- l.Close() }()
+		select {
+		case err := <-closed:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the loop does not close")
+		}
+		close(stop)
+		c.Cut()
+		peer.Close()
+		<-stopped
+		c.Close()
+	}
+}

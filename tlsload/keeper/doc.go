@@ -79,6 +79,10 @@
 // most 8 certificates are sent in a turn, and all of them once a second. With RSA of 2048 bits the thread makes some
 // 750 signatures per second; more would take more keepers on the same links.
 //
+// A signature allocates what crypto does, and nothing else: 57 times with P-256. Garbage
+// is collected as Go does it, and once more when nobody asks after many signatures, so
+// that its memory is given back.
+//
 // In steady state it calls ppoll, recvfrom and sendto, and write for the log. The
 // files of the internal CA are written before the first Hello is read, or never.
 //

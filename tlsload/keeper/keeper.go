@@ -15,36 +15,46 @@ import (
 
 // A Keeper answers the cores at the other ends of its links, on one thread.
 type Keeper struct {
-	store    *Store
-	log      zerolog.Logger // must not block
-	tickets  ticketKeys
-	refusals refusals
-	sessions []session
-	request  []byte // the packet that is answered
-	reply    []byte // room for the answer
+	store     *Store
+	log       zerolog.Logger // must not block
+	tickets   ticketKeys
+	refusals  refusals
+	rest      rest
+	sessions  []session // by row
+	adoptions int       // where links come from; -1: there are no others than those of New
+	request   []byte    // the packet that is answered
+	reply     []byte    // room for the answer
 }
 
-// New makes a Keeper for links, one per core. They stay open when it ends: a
-// successor goes on where it stopped.
+// New makes a Keeper for links, one per row of a core; -1 where there is none yet. They
+// stay open when it ends: a successor goes on where it stopped.
 func New(store *Store, links []int, log zerolog.Logger) *Keeper {
 	k := &Keeper{
-		store:    store,
-		log:      log,
-		tickets:  newTicketKeys(time.Now()),
-		sessions: make([]session, len(links)),
-		request:  make([]byte, keywire.RequestBytesMax),
+		store:     store,
+		log:       log,
+		tickets:   newTicketKeys(time.Now()),
+		sessions:  make([]session, len(links)),
+		adoptions: -1,
+		request:   make([]byte, keywire.RequestBytesMax),
 	}
 	for i, link := range links {
 		k.sessions[i] = session{keeper: k, index: i, link: link}
+		if link < 0 {
+			k.sessions[i].state = ended
+		}
 	}
 	return k
 }
 
-// Serve answers until all links have ended, or ctx is done. Both are a good end.
+// Serve answers until all links have ended, or ctx is done. Both are a good end. After
+// Adopt it is the end of the adoptions that counts, not that of the links.
 func (k *Keeper) Serve(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for i := range k.sessions {
+		if k.sessions[i].state == ended {
+			continue
+		}
 		if err := keywire.Harden(k.sessions[i].link); err != nil {
 			return err
 		}
@@ -54,28 +64,36 @@ func (k *Keeper) Serve(ctx context.Context) error {
 		return err
 	}
 	defer stop.close()
-	polled := make([]unix.PollFd, 1+len(k.sessions))
+	var polled []unix.PollFd
 	for {
-		polled[0] = unix.PollFd{Fd: int32(stop.fd), Events: unix.POLLIN}
+		polled = append(polled[:0], unix.PollFd{Fd: int32(stop.fd), Events: unix.POLLIN},
+			unix.PollFd{Fd: int32(k.adoptions), Events: unix.POLLIN}) // poll(2) ignores -1
 		open := 0
 		for i := range k.sessions {
-			polled[1+i] = k.sessions[i].interest()
+			polled = append(polled, k.sessions[i].interest())
 			if k.sessions[i].state != ended {
 				open++
 			}
 		}
-		if open == 0 {
+		if open == 0 && !k.adopts() {
 			return nil
 		}
-		if err := wait(polled, time.Until(k.tickets.due)); err != nil {
+		quiet, err := wait(polled, k.rest.within(time.Until(k.tickets.due), time.Now()))
+		if err != nil {
 			return fmt.Errorf("keeper: wait for the cores: %w", err)
+		}
+		if quiet {
+			k.rest.take(time.Now())
 		}
 		if polled[0].Revents != 0 {
 			return nil
 		}
 		k.rotate(time.Now())
 		for i := range k.sessions {
-			k.sessions[i].react(polled[1+i].Revents)
+			k.sessions[i].react(polled[2+i].Revents)
+		}
+		if !k.reactToWarden(polled[1].Revents) {
+			return nil
 		}
 	}
 }
@@ -143,21 +161,22 @@ func (s *session) react(events int16) {
 // else, the end of a garbage collection or a signal, gets this processor meanwhile.
 const rawWait = 2 * time.Millisecond
 
-// wait returns when one of the descriptors is ready, or after limit.
-func wait(polled []unix.PollFd, limit time.Duration) error {
+// wait returns when one of the descriptors is ready, or, quiet, after limit.
+func wait(polled []unix.PollFd, limit time.Duration) (quiet bool, err error) {
 	limit = max(limit, 0)
 	short := unix.NsecToTimespec(int64(min(limit, rawWait)))
 	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&polled[0])),
 		uintptr(len(polled)), uintptr(unsafe.Pointer(&short)), 0, 0, 0)
 	if errno != 0 && errno != unix.EINTR {
-		return errno
+		return false, errno
 	}
 	if errno == 0 && n > 0 {
-		return nil
+		return false, nil
 	}
 	long := unix.NsecToTimespec(int64(limit))
-	if _, err := unix.Ppoll(polled, &long, nil); err != nil && err != unix.EINTR {
-		return err
+	ready, err := unix.Ppoll(polled, &long, nil)
+	if err == unix.EINTR {
+		return false, nil
 	}
-	return nil
+	return err == nil && ready == 0, err
 }

@@ -116,8 +116,8 @@ func (s *session) take(packet []byte) {
 // that repeats it while certificates are on their way, or too soon, gets the rest of
 // them, not all from the first; one that misses some repeats it for longer.
 //
-// Another epoch than before is a core that has died, maybe in the hands of somebody
-// who knows the ticket keys.
+// Another epoch than before is a second core on one link, which has no second one: what
+// the first knew of ticket keys, somebody else may know.
 func (s *session) hello(packet []byte, epoch uint64) {
 	if _, err := keywire.DecodeHello(packet); err != nil {
 		s.refuse(epoch, 0, keywire.Malformed)
@@ -174,6 +174,7 @@ func (s *session) sign(packet []byte, epoch uint64) {
 		return
 	}
 	signature, reason, err := s.keeper.store.sign(request)
+	s.keeper.rest.signed++
 	if err != nil {
 		s.keeper.log.Error().Err(err).Msg("signature failed")
 	}
@@ -204,11 +205,10 @@ func (s *session) send(packet []byte) error {
 	return err
 }
 
-// end leaves the link alone from now on. No honest core shuts it: it is its
-// successor's, too.
+// end leaves the link alone from now on.
 func (s *session) end(cause error) {
 	if s.state != ended {
-		s.keeper.log.Warn().Int("link", s.index).Err(cause).Msg("link ended")
+		s.keeper.parted(s, cause)
 	}
 	s.state = ended
 }

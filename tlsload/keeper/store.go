@@ -92,7 +92,7 @@ func (s *Store) sign(request keywire.Sign) ([]byte, keywire.Reason, error) {
 	if uint64(request.Handle) >= uint64(len(s.pairs)) {
 		return nil, keywire.UnknownHandle, nil
 	}
-	key := s.pairs[request.Handle].key
+	p := &s.pairs[request.Handle]
 	v, ok := isHandshake(request.Message)
 	if !ok {
 		return nil, keywire.NotHandshake, nil
@@ -100,11 +100,11 @@ func (s *Store) sign(request keywire.Sign) ([]byte, keywire.Reason, error) {
 	if isDocument(request.Message) {
 		return nil, keywire.Document, nil
 	}
-	opts, ok := optionsFor(request.Scheme, v, key.Public())
+	opts, ok := optionsFor(request.Scheme, v, p.leaf.PublicKey) // Public of an Ed25519 key is a copy
 	if !ok {
 		return nil, keywire.WrongScheme, nil
 	}
-	signature, err := crypto.SignMessage(key, rand.Reader, request.Message, opts)
+	signature, err := crypto.SignMessage(p.key, rand.Reader, request.Message, opts)
 	if err != nil {
 		return nil, keywire.Failed, fmt.Errorf("keeper: sign with certificate %d: %w", request.Handle, err)
 	}

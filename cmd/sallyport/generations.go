@@ -1,0 +1,316 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"sallyport/cmd/internal/jail"
+)
+
+// This file is how cores are replaced while they serve. A generation is the cores that
+// began together:
+//
+//	incoming ── all ready ──► in force ── the next is ready ──► retired -> gone
+//	    └─ one died, or late ──► gone
+//
+// The new ones accept before the old ones stop: both have the same listeners, so
+// that there is no moment without somebody who accepts, and what waits in a backlog is
+// taken by whoever is left.
+
+const (
+	// generationsMax is how many generations may live at once. A reload that would make
+	// one more has the oldest cut its tunnels, and waits until that one is gone.
+	generationsMax = 4
+	// reloadTime is for new cores to be ready.
+	reloadTime = 20 * time.Second
+	// petitionsMax is the reload under way, and one that waits for its end.
+	petitionsMax = 2
+)
+
+// endsAlready is why there is no reload any more.
+const endsAlready = "the service ends"
+
+// notRead is what a reload does not do yet.
+const notRead = "the plan of the start is in force: the configuration was not read again, which takes a restart"
+
+// A reload is what a warden knows of its generations.
+type reload struct {
+	generation int        // the number of the one in force
+	last       int        // the highest number so far
+	petitions  []petition // the first is under way
+	deadline   time.Time  // for the incoming generation; zero while there is none
+}
+
+// A petition is somebody who wants a reload.
+type petition struct {
+	caller *os.File // nil: a signal
+}
+
+// A reloadAnswer is what became of a petition. The names of its JSON are a contract.
+type reloadAnswer struct {
+	Error      string `json:"error,omitempty"`
+	Generation int    `json:"generation"` // the one in force
+	Cores      []int  `json:"cores"`      // its pids
+	Draining   []int  `json:"draining"`   // numbers of the generations that live on
+}
+
+// isCore reports whether the ward is one that is replaced by reloads.
+func (w *ward) isCore() bool { return w.plan.Role == jail.Core }
+
+// isRetired reports whether the ward is to end while others serve.
+func (w *ward) isRetired() bool { return !w.retired.IsZero() }
+
+// incoming are the cores of the generation that is to be in force.
+func (w *warden) incoming() (wards []*ward) {
+	for _, ward := range w.wards {
+		if w.isIncoming(ward) {
+			wards = append(wards, ward)
+		}
+	}
+	return wards
+}
+
+func (w *warden) isIncoming(ward *ward) bool {
+	return ward.isCore() && !ward.isRetired() && ward.generation > w.reload.generation
+}
+
+// inForce are the cores that serve, or are started again to do so.
+func (w *warden) inForce() (wards []*ward) {
+	for _, ward := range w.wards {
+		if ward.isCore() && !ward.isRetired() && ward.generation == w.reload.generation {
+			wards = append(wards, ward)
+		}
+	}
+	return wards
+}
+
+// retired are the numbers of the generations that are to end, oldest first.
+func (w *warden) retired() (numbers []int) {
+	for _, ward := range w.wards {
+		if ward.isRetired() && !slices.Contains(numbers, ward.generation) {
+			numbers = append(numbers, ward.generation)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
+// petition takes the wish for a reload, or says why not.
+func (w *warden) petition(p petition) {
+	switch {
+	case w.state >= draining:
+		w.answer(p, endsAlready)
+	case w.state != serving:
+		w.answer(p, "the service is not ready yet")
+	case len(w.reload.petitions) >= petitionsMax:
+		w.answer(p, "a reload is under way, and another one waits for its end")
+	default:
+		w.reload.petitions = append(w.reload.petitions, p)
+	}
+}
+
+// answer tells who asked, and the log, what became of the wish; failure is "" when all went well.
+func (w *warden) answer(p petition, failure string) {
+	a := reloadAnswer{Error: failure, Generation: w.reload.generation, Cores: []int{}, Draining: w.retired()}
+	for _, ward := range w.inForce() {
+		a.Cores = append(a.Cores, ward.pid)
+	}
+	if failure != "" {
+		w.log.Error("not reloaded", "reason", failure, "generation", a.Generation)
+	} else {
+		w.log.Info("reloaded", "generation", a.Generation, "cores", a.Cores, "draining", a.Draining, "configuration", notRead)
+	}
+	if p.caller == nil {
+		return
+	}
+	defer p.caller.Close()
+	text, err := json.Marshal(a)
+	if err == nil {
+		err = p.caller.SetWriteDeadline(time.Now().Add(orderTime))
+	}
+	if err == nil {
+		_, err = p.caller.Write(text)
+	}
+	if err != nil {
+		w.log.Warn("reload not answered", "error", err)
+	}
+}
+
+// tendReload takes the reload that is under way a step further.
+func (w *warden) tendReload(now time.Time) {
+	switch {
+	case len(w.reload.petitions) == 0:
+	case w.reload.deadline.IsZero():
+		w.beginGeneration(now)
+	case !now.Before(w.reload.deadline):
+		w.failReload(now, fmt.Sprintf("the new cores were not ready within %v", reloadTime))
+	}
+}
+
+// beginGeneration makes the cores of a new generation, which are started next; or
+// sees to it that there will be room for them.
+func (w *warden) beginGeneration(now time.Time) {
+	if numbers := w.retired(); len(numbers)+1 >= generationsMax {
+		w.cutGeneration(numbers[0], now)
+		return
+	}
+	bank := w.freeBank()
+	w.reload.last++
+	w.reload.deadline = now.Add(reloadTime)
+	for _, old := range w.inForce() {
+		w.wards = append(w.wards, &ward{
+			plan: old.plan, gifts: old.gifts, source: old.source,
+			slot: old.slot, bank: bank, generation: w.reload.last,
+		})
+	}
+}
+
+// freeBank is the first part of the rows that no living core is in. There is one: a
+// generation is in one bank as long as it lives.
+func (w *warden) freeBank() int {
+	for bank := range generationsMax {
+		taken := func(ward *ward) bool { return ward.isCore() && ward.bank == bank }
+		if !slices.ContainsFunc(w.wards, taken) {
+			return bank
+		}
+	}
+	panic("BUG: more generations than banks")
+}
+
+// row is the number of a core among all that may live at the same time. It is free
+// again when the core was reaped.
+func (w *warden) row(ward *ward) int { return ward.slot + len(w.duty.Wards)*ward.bank }
+
+// cutGeneration has the oldest generation cut its tunnels, once.
+func (w *warden) cutGeneration(number int, now time.Time) {
+	for _, ward := range w.wards {
+		if ward.generation != number || !ward.isRetired() || ward.cut {
+			continue
+		}
+		w.log.Warn("generation told to end", "generation", number, "pid", ward.pid,
+			"reason", fmt.Sprintf("no more than %d are kept: its upgraded connections are cut", generationsMax))
+		ward.cut = true
+		last := w.duty.Drain // as at the end of the service, from its retirement on
+		if end := ward.retired.Add(last); end.Before(ward.end) {
+			ward.end = later(end, now.Add(drainGrace))
+		}
+		w.kill(ward, unix.SIGUSR2)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// retire tells a core that another one has its place. One that does not run is gone.
+func (w *warden) retire(ward *ward, now time.Time) {
+	ward.retired, ward.end = now, now.Add(max(w.duty.Drain, w.duty.Upgrades))
+	w.kill(ward, unix.SIGUSR1)
+	if ward.pid == 0 {
+		w.remove(ward)
+	}
+}
+
+// remove forgets a ward that is gone. Who goes through the wards may go on.
+func (w *warden) remove(gone *ward) {
+	w.wards = slices.DeleteFunc(slices.Clone(w.wards), func(ward *ward) bool { return ward == gone })
+}
+
+// endLate kills retired cores that did not end in time.
+func (w *warden) endLate(now time.Time) {
+	for _, ward := range w.wards {
+		if ward.isRetired() && !now.Before(ward.end) {
+			w.log.Warn("time to end exceeded", "running", ward.plan.Name, "pid", ward.pid, "generation", ward.generation)
+			ward.end = now.Add(hurryingTime) // for the next try
+			w.kill(ward, unix.SIGKILL)
+		}
+	}
+}
+
+// promote puts the incoming generation in force, if all of it is ready.
+func (w *warden) promote(now time.Time) {
+	incoming := w.incoming()
+	for _, ward := range incoming {
+		if !ward.proved {
+			return
+		}
+	}
+	for _, ward := range w.inForce() {
+		w.retire(ward, now)
+	}
+	w.reload.generation = w.reload.last
+	w.endReload("")
+}
+
+// failReload gives the incoming generation up. Those of it that have begun to accept
+// finish what they have begun; the one in force serves on.
+func (w *warden) failReload(now time.Time, reason string) {
+	for _, ward := range w.incoming() {
+		w.retire(ward, now)
+		if !ward.proved {
+			w.kill(ward, unix.SIGKILL)
+		}
+	}
+	w.endReload(reason)
+}
+
+// endReload answers the petition that was under way. The next one is begun by tend.
+func (w *warden) endReload(failure string) {
+	w.reload.deadline = time.Time{}
+	p := w.reload.petitions[0]
+	w.reload.petitions = w.reload.petitions[1:]
+	w.answer(p, failure)
+}
+
+// endReloads answers all petitions: the service ends.
+func (w *warden) endReloads() {
+	for len(w.reload.petitions) > 0 {
+		w.endReload(endsAlready)
+	}
+}
+
+// reloadNext is when tendReload or endLate has something to do, if nothing happens
+// before and it is sooner than next.
+func (w *warden) reloadNext(next time.Time) time.Time {
+	if end := w.reload.deadline; !end.IsZero() && end.Before(next) {
+		next = end
+	}
+	for _, ward := range w.wards {
+		if ward.isRetired() && ward.end.Before(next) {
+			next = ward.end
+		}
+	}
+	return next
+}
+
+// coreDied notes the end of a core that is not in force, and reports whether it was one.
+func (w *warden) coreDied(ward *ward, status unix.WaitStatus, facts []any, now time.Time) bool {
+	switch {
+	case ward.isRetired():
+		w.remove(ward)
+		if ward.unasked(status) || status.Exited() && status.ExitStatus() != exitFine {
+			w.log.Warn("process died", append(facts, "generation", ward.generation)...)
+		}
+	case w.isIncoming(ward):
+		w.remove(ward)
+		w.log.Error("process died", append(facts, "generation", ward.generation)...)
+		w.failReload(now, fmt.Sprintf("a new core, pid %v, has ended before it was in force: %s", facts[len(facts)-1], fateText(status)))
+	default:
+		return false
+	}
+	return true
+}
+
+// fateText is how a process ended, in words.
+func fateText(status unix.WaitStatus) string {
+	return strings.TrimSpace(fmt.Sprintln(fate(status)...))
+}
