@@ -189,7 +189,10 @@ func (c *core) hammer(i int, w *Waiter, dice *rand.Rand) error {
 	for try := 0; ; try++ {
 		m, err := c.q.Acquire(w, uint64(dice.IntN(4)&dice.IntN(4)), limit, cancel)
 		switch {
-		case errors.Is(err, ErrFull), errors.Is(err, ErrTime), errors.Is(err, ErrGone):
+		case errors.Is(err, ErrFull):
+			<-time.After(time.Duration(dice.IntN(500)) * time.Microsecond) // or refusing is all that the machine does
+			return nil
+		case errors.Is(err, ErrTime), errors.Is(err, ErrGone):
 			return nil
 		case err != nil:
 			return err
