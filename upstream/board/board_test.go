@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,6 +93,12 @@ func must(t testing.TB, q *Queue, w *Waiter, member int) {
 	}
 }
 
+// A visitor is a client that leaves when it is told to.
+type visitor struct{ left atomic.Bool }
+
+func (v *visitor) Left() bool { return v.left.Load() }
+func (v *visitor) leave()     { v.left.Store(true) }
+
 // An outcome is what became of an Acquire that had to wait.
 type outcome struct {
 	name   string
@@ -100,11 +107,11 @@ type outcome struct {
 }
 
 // wait starts an Acquire and returns when it is in the line.
-func wait(t testing.TB, q *Queue, w *Waiter, name string, avoid uint64, cancel <-chan struct{}, ended chan<- outcome) {
+func wait(t testing.TB, q *Queue, w *Waiter, name string, avoid uint64, client Client, ended chan<- outcome) {
 	t.Helper()
 	before := q.waiting.Load()
 	go func() {
-		member, err := q.Acquire(w, avoid, in(patience), cancel)
+		member, err := q.Acquire(w, avoid, in(patience), client)
 		ended <- outcome{name, member, err}
 	}()
 	until(t, name+" waits", func() bool { return q.waiting.Load() > before })
@@ -252,10 +259,10 @@ func TestOrder(t *testing.T) {
 	s := lay(t, one(1, 1, 4, 3))
 	var first Waiter
 	must(t, s.queue(0), &first, 0)
-	w, ended, cancel := make([]Waiter, 5), make(chan outcome, 9), make(chan struct{})
+	w, ended, client := make([]Waiter, 5), make(chan outcome, 9), new(visitor)
 	names := []string{"a", "b", "c", "d", "e"}
 	wait(t, s.queue(1), &w[0], names[0], 0, nil, ended)
-	wait(t, s.queue(0), &w[1], names[1], 0, cancel, ended)
+	wait(t, s.queue(0), &w[1], names[1], 0, client, ended)
 	wait(t, s.queue(2), &w[2], names[2], 0, nil, ended)
 	wait(t, s.queue(1), &w[3], names[3], 0, nil, ended)
 	if _, err := s.queue(2).Acquire(&w[4], 0, in(patience), nil); !errors.Is(err, ErrFull) {
@@ -264,8 +271,8 @@ func TestOrder(t *testing.T) {
 	if got := s.queue(2).Stats(); got.Queued != 4 || got.InFlight[0] != 1 || got.Waiting != 1 {
 		t.Errorf("%+v", got)
 	}
-	close(cancel)
-	expect(t, ended, outcome{"b", 0, ErrGone})
+	client.leave()
+	expect(t, ended, outcome{"b", -1, ErrGone})
 	if _, err := s.queue(2).Acquire(&w[4], 0, in(time.Millisecond), nil); !errors.Is(err, ErrTime) {
 		t.Fatalf("%v: there was a place", err)
 	}
@@ -409,8 +416,8 @@ func TestClear(t *testing.T) {
 	ended, w := make(chan outcome, 9), make([]Waiter, 4)
 	must(t, s.queue(0), &w[0], 0)
 	must(t, s.queue(1), &w[1], 0)
-	cancel := make(chan struct{})
-	wait(t, s.queue(0), &w[2], "of the dead", 0, cancel, ended)
+	client := new(visitor)
+	wait(t, s.queue(0), &w[2], "of the dead", 0, client, ended)
 	wait(t, s.queue(2), &w[3], "alive", 0, nil, ended)
 	if err := s.Clear(3); err == nil {
 		t.Error("row 3 of 3")
@@ -426,8 +433,8 @@ func TestClear(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	s.queue(0).mu.Unlock()
-	close(cancel)
-	expect(t, ended, outcome{"of the dead", 0, ErrGone})
+	client.leave()
+	expect(t, ended, outcome{"of the dead", -1, ErrGone})
 	s.queue(0).Release(&w[0]) // has no slot by that number any more
 	s.queue(1).Release(&w[1])
 	s.queue(2).Release(&w[3])

@@ -75,6 +75,7 @@ func (q *Queue) lineUp(w *Waiter) error {
 		w.ticket = q.draw()
 	}
 	q.line.insert(w)
+	w.inLine = true
 	q.waiting.Add(1)
 	q.board.waiters.Add(1)
 	q.board.arm()
@@ -139,12 +140,32 @@ func (q *Queue) freePlace(w *Waiter) {
 // remove takes w out of the line. Called with mu held.
 func (q *Queue) remove(w *Waiter) {
 	q.line.remove(w)
+	w.inLine = false
 	if w.aside {
 		w.aside = false
 		q.asides--
 	}
 	q.waiting.Add(-1)
 	q.board.waiters.Add(-1)
+}
+
+// takeOut takes a waiter out of the line that gets no slot. Called with mu held.
+func (q *Queue) takeOut(w *Waiter) {
+	q.remove(w)
+	q.freePlace(w)
+	w.ticket = 0
+}
+
+// dismiss takes out those whose clients have left. Called with mu held.
+func (q *Queue) dismiss() {
+	for w := q.line.first; w != nil; {
+		next := w.behind
+		if w.client != nil && w.client.Left() {
+			q.takeOut(w)
+			w.granted <- struct{}{}
+		}
+		w = next
+	}
 }
 
 // grant gives the slot that w holds by now. Called with mu held.
@@ -266,9 +287,11 @@ func (q *Queue) onWake() {
 	q.mu.Unlock()
 }
 
-// onPause is onWake, and those who stand aside come back.
+// onPause is onWake, those whose clients have left go, and those who stand aside
+// come back.
 func (q *Queue) onPause() {
 	q.mu.Lock()
+	q.dismiss()
 	if q.asides > 0 {
 		for w := q.line.first; w != nil; w = w.behind {
 			w.aside = false

@@ -178,16 +178,15 @@ func (c *core) callLoop(i int, call func(int, *Waiter, *rand.Rand) error) error 
 // hammer takes a slot and gives it back, in every way there is.
 func (c *core) hammer(i int, w *Waiter, dice *rand.Rand) error {
 	c.at(ledgerTried + c.Row).Add(1)
-	limit, cancel := in(c.Limit), (chan struct{})(nil)
+	limit, client := in(c.Limit), new(visitor)
 	switch dice.IntN(8) {
 	case 0:
 		limit = in(time.Duration(dice.IntN(2000)) * time.Microsecond)
 	case 1:
-		cancel = make(chan struct{})
-		time.AfterFunc(time.Duration(dice.IntN(2000))*time.Microsecond, func() { close(cancel) })
+		time.AfterFunc(time.Duration(dice.IntN(2000))*time.Microsecond, client.leave)
 	}
 	for try := 0; ; try++ {
-		m, err := c.q.Acquire(w, uint64(dice.IntN(4)&dice.IntN(4)), limit, cancel)
+		m, err := c.q.Acquire(w, uint64(dice.IntN(4)&dice.IntN(4)), limit, client)
 		switch {
 		case errors.Is(err, ErrFull):
 			<-time.After(time.Duration(dice.IntN(500)) * time.Microsecond) // or refusing is all that the machine does

@@ -12,6 +12,10 @@ const (
 	wordsMax    = 1 << 26 // 512 MiB, of which only what is used costs memory
 )
 
+// Generations is how many cores may have the same slot at a time: one that serves, and
+// those that it and others have replaced, which drain.
+const Generations = 4
+
 // A Plan is what the board is for. All its users must have the same one.
 type Plan struct {
 	Rows int // core slots × generations: the processes that may use the board at a time

@@ -58,10 +58,19 @@ type Waiter struct {
 
 	before  *Waiter // in the line
 	behind  *Waiter // likewise
+	inLine  bool
 	aside   bool    // until the next pause: no free slot was one it may have
 	avoid   uint64
-	granted chan struct{} // 1 slot; filled by whoever sets member for it
+	client  Client        // nil: it never leaves; while waiting
+	granted chan struct{} // 1 slot; filled by whoever sets member for it, or takes it out because its client has left
 	timer   *time.Timer
+}
+
+// A Client is who waits for the answer to a request.
+type Client interface {
+	// Left reports whether the client has gone, or has closed its half. It is asked
+	// every pause while the request waits, by another goroutine, and must not wait.
+	Left() bool
 }
 
 // Waited reports whether the last Acquire had to wait.
@@ -89,15 +98,16 @@ func newQueue(b *Board, app int) *Queue {
 // Acquire takes a slot of the least busy member, and returns its index. Members in
 // the set avoid are taken only if all others are shut; avoid = 0 avoids none. While
 // no slot is free, or somebody else waits for one, it waits in the line until
-// deadline or until cancel is closed (nil: never).
+// deadline or until its client has left (nil: never).
 //
 // A waiter that still holds a slot and was not settled gives it back and goes to
 // where its ticket says, which is before everybody who came later: this is for a
 // connect that was refused. The caller must have shut the member, or avoid it, or
 // it may be given the same slot at once.
 //
-// Errors are ErrFull, ErrTime and ErrGone; the waiter holds nothing then.
-func (q *Queue) Acquire(w *Waiter, avoid uint64, deadline time.Time, cancel <-chan struct{}) (int, error) {
+// Errors are ErrFull, ErrTime and ErrGone; the waiter holds nothing then, and the
+// index is -1.
+func (q *Queue) Acquire(w *Waiter, avoid uint64, deadline time.Time, client Client) (int, error) {
 	w.avoid, w.waited = avoid, false
 	if w.member != 0 && w.ticket == 0 { // settled: the request starts again
 		q.Release(w)
@@ -109,18 +119,13 @@ func (q *Queue) Acquire(w *Waiter, avoid uint64, deadline time.Time, cancel <-ch
 		}
 		return w.member - 1, nil
 	}
-	if err := q.lineUp(w); err != nil {
-		return 0, err
+	w.client = client
+	err := q.lineUp(w)
+	if err == nil {
+		err = q.wait(w, deadline)
 	}
-	select { // most often somebody else must give first
-	case <-w.granted:
-		return w.member - 1, nil
-	default:
-	}
-	if err := q.wait(w, deadline, cancel); err != nil {
-		return 0, err
-	}
-	return w.member - 1, nil
+	w.client = nil
+	return w.member - 1, err
 }
 
 // anybody reports whether somebody waits for a slot, in any row.
@@ -142,7 +147,12 @@ func (q *Queue) wanted(avoid uint64) uint64 {
 }
 
 // wait returns nil when w has a slot.
-func (q *Queue) wait(w *Waiter, deadline time.Time, cancel <-chan struct{}) error {
+func (q *Queue) wait(w *Waiter, deadline time.Time) error {
+	select { // most often somebody else must give first
+	case <-w.granted:
+		return nil // under the lock of lineUp: nobody can have left
+	default:
+	}
 	w.waited = true
 	limit := time.Until(deadline)
 	if w.timer == nil {
@@ -150,34 +160,30 @@ func (q *Queue) wait(w *Waiter, deadline time.Time, cancel <-chan struct{}) erro
 	} else {
 		w.timer.Reset(limit)
 	}
-	err := ErrTime
 	select {
 	case <-w.granted:
 		w.timer.Stop()
-		return nil
+		return w.granting()
 	case <-w.timer.C:
-	case <-cancel:
-		w.timer.Stop()
-		err = ErrGone
 	}
 	q.mu.Lock()
-	got := w.member != 0
-	if !got {
-		q.remove(w)
-		q.freePlace(w)
-		w.ticket = 0
-		q.turn(probePause)
+	if !w.inLine {
+		q.mu.Unlock()
+		<-w.granted // in the last moment; it was sent before the lock was free
+		return w.granting()
 	}
+	q.takeOut(w)
+	q.turn(probePause)
 	q.mu.Unlock()
-	if !got {
-		return err
+	return ErrTime
+}
+
+// granting is what w has got: nil for a slot.
+func (w *Waiter) granting() error {
+	if w.member == 0 {
+		return ErrGone
 	}
-	<-w.granted // it was sent before the lock was free
-	if err == ErrTime {
-		return nil // in the last moment
-	}
-	q.Release(w)
-	return err
+	return nil
 }
 
 // Settle says that the request of w is with its member now: its place is free for
