@@ -97,11 +97,11 @@
 //	app                             named     -           built
 //	app.*                           table     -           built
 //	app.*.socket                    texts     -           built
-//	app.*.max_inflight              number    -           not yet: off accepted, else refused
-//	app.*.queue                     table     -           not yet: off accepted, else noticed
-//	app.*.queue.len                 number    100         part of the table above
-//	app.*.queue.time                duration  30s         part of the table above
-//	app.*.hold                      duration  15s         not yet: off accepted, else noticed
+//	app.*.max_inflight              number    0           built
+//	app.*.queue                     table     -           built
+//	app.*.queue.len                 number    100         built
+//	app.*.queue.time                duration  30s         built
+//	app.*.hold                      duration  15s         built
 //	app.*.retries                   number    1           built
 //	app.*.timeout                   table     -           built
 //	app.*.timeout.connect           duration  1s          built

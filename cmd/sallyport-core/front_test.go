@@ -23,6 +23,7 @@ import (
 
 	"sallyport/conf"
 	"sallyport/sockets"
+	"sallyport/upstream/board"
 )
 
 // patience bounds every wait. It is no limit of anything that is tested.
@@ -117,7 +118,11 @@ func openFront(t *testing.T) (f *front, addresses [2]string) {
 		gifts = append(gifts, sockets.Gift{Name: kind, FD: fd})
 		plan.Listeners = append(plan.Listeners, conf.Listener{Gift: kind, Address: addresses[i], Secure: kind == "https0"})
 	}
-	if f, err = newFront(plan, gifts, zerolog.New(io.Discard)); err != nil {
+	shared, err := board.Private(plan.Apps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err = newFront(plan, shared, gifts, zerolog.New(io.Discard)); err != nil {
 		t.Fatal(err)
 	}
 	f.tls = &tls.Config{Certificates: []tls.Certificate{throwAway(t)}} // instead of a keeper's
@@ -132,6 +137,9 @@ func openFront(t *testing.T) (f *front, addresses [2]string) {
 		}
 		f.loop.Close()
 		app.Close()
+		if err := shared.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	return f, addresses
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/conf"
 )
 
 // pause is how often a process that has waiters looks at its lines without being
@@ -42,6 +44,19 @@ func Open(fd int, wakes []int, plan Plan, row int) (*Board, error) {
 		return nil, errors.Join(err, m.Unmap())
 	}
 	return b, nil
+}
+
+// Private is a board of one row that this process shares with nobody.
+func Private(apps []conf.App) (*Board, error) {
+	plan := PlanOf(apps, 1)
+	plan.Rows = 1
+	fd, wakes, err := Create(plan)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	defer unix.Close(wakes[0]) // nobody else is there to write to it
+	return Open(fd, wakes, plan, 0)
 }
 
 func open(m *Memory, row int) (*Board, error) {

@@ -3,8 +3,8 @@
 // is. There is no process that decides. Each core has a row, the others' numbers are
 // only read, and the kernel is asked for nothing while a slot is free.
 //
-// The package links golang.org/x/sys/unix and nothing of ours: the main warden, which
-// has privilege to lose, uses it as well.
+// The package imports conf, for the numbers of an app, and nothing else of ours: boot,
+// which is root, makes the memory, and the main warden clears rows.
 //
 // # Words
 //

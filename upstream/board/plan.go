@@ -1,6 +1,10 @@
 package board
 
-import "fmt"
+import (
+	"fmt"
+
+	"sallyport/conf"
+)
 
 // Limits of a Plan. They keep every sum and product below far from overflow.
 const (
@@ -27,6 +31,16 @@ type App struct {
 	Members     int // sockets
 	InFlightMax int // requests per member, over all rows; 0: no limit
 	QueueLen    int // requests that may wait, over all rows; 0: none, there is no line
+}
+
+// PlanOf is the plan for the apps of a service, in their order, with so many cores in a
+// generation.
+func PlanOf(apps []conf.App, workers int) Plan {
+	plan := Plan{Rows: workers * Generations}
+	for _, app := range apps {
+		plan.Apps = append(plan.Apps, App{Members: len(app.Sockets), InFlightMax: app.InFlightMax, QueueLen: app.QueueLen})
+	}
+	return plan
 }
 
 // wordsPerLine is how many words share a cache line.

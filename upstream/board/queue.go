@@ -59,7 +59,7 @@ type Waiter struct {
 	before  *Waiter // in the line
 	behind  *Waiter // likewise
 	inLine  bool
-	aside   bool    // until the next pause: no free slot was one it may have
+	aside   bool // until the next pause: no free slot was one it may have
 	avoid   uint64
 	client  Client        // nil: it never leaves; while waiting
 	granted chan struct{} // 1 slot; filled by whoever sets member for it, or takes it out because its client has left
@@ -150,7 +150,7 @@ func (q *Queue) wanted(avoid uint64) uint64 {
 func (q *Queue) wait(w *Waiter, deadline time.Time) error {
 	select { // most often somebody else must give first
 	case <-w.granted:
-		return nil // under the lock of lineUp: nobody can have left
+		return w.granting()
 	default:
 	}
 	w.waited = true
@@ -239,6 +239,9 @@ func (q *Queue) Open(member int) {
 		}
 	}
 }
+
+// Held reports whether all members are shut, so that requests wait for one of them.
+func (q *Queue) Held() bool { return q.wanted(0) == 0 && len(q.places.words) > 0 }
 
 // Stats is how busy an app is, over all rows. As the rows go on meanwhile, and one of
 // them may lie, it is for people and not for decisions.
