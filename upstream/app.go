@@ -21,6 +21,7 @@ type App struct {
 	members []*Member
 	queue   *board.Queue          // its slots and its line, over all cores
 	absence atomic.Pointer[Error] // why the last connect failed; nil once one has not
+	lookAt  atomic.Int64          // when members that are shut are tried again, unix nanoseconds; 0: never
 	loop    *loop.Loop            // of the connections to them
 	buffers *h1.Buffers
 	leases  sync.Pool // of *Lease

@@ -56,7 +56,7 @@ func (l *Lease) open() error {
 	}
 	if c := l.member.idle.take(); c != nil {
 		l.on, l.reused, l.Connected = c, true, time.Now()
-		l.app.queue.Settle(&l.slot)
+		l.arrived()
 	} else if err := l.dial(); err != nil {
 		return err
 	}

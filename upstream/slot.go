@@ -16,12 +16,18 @@ import (
 //	the member's backlog is full     the same, from the head of the line
 //	no member is there (held)        until hold is over: 502
 //
-// A member that is busy or absent gets no request of this core until one that was sent
-// to look has found it, so that those behind keep their order; see board.Queue.Shut.
+// A member that is busy or absent is shut: it gets no request of this core until one that
+// was sent to look has found it, so that those behind keep their order. While others are
+// there, somebody looks once a lookPause, and else every 20 ms; see board.Queue.Shut.
 // Nothing was sent by then, so this is for requests of any method, and is no retry.
+
+// lookPause is how long a member is left alone that was busy or absent, if there are
+// others.
+const lookPause = time.Second
 
 // enter takes a slot of the least busy member.
 func (l *Lease) enter() error {
+	l.app.look(l.begun)
 	limit := l.app.plan.QueueTime
 	if l.app.queue.Held() && l.app.absence.Load() != nil {
 		limit = l.app.plan.Hold
@@ -70,7 +76,7 @@ func (l *Lease) elsewhere(err error) error {
 	if !errors.Is(err, unix.EAGAIN) {
 		l.app.absence.Store(fault)
 	}
-	l.app.queue.Shut(l.member.index)
+	l.app.shut(l.member)
 	if err := l.acquire(0, deadline); errors.Is(err, board.ErrTime) {
 		return fault
 	} else if err != nil {
@@ -95,7 +101,25 @@ func (l *Lease) patience(err error) (deadline time.Time, wait bool) {
 	return time.Time{}, false
 }
 
-// arrived notes that the member has taken a connection.
+// shut has m left alone for a while.
+func (a *App) shut(m *Member) {
+	a.queue.Shut(m.index)
+	a.lookAt.Store(time.Now().Add(lookPause).UnixNano())
+}
+
+// look opens the members that are shut, if it is time: whoever goes to one and finds it
+// as it was goes to another, and shuts it again.
+func (a *App) look(now time.Time) {
+	at := a.lookAt.Load()
+	if at == 0 || now.UnixNano() < at || a.queue.Held() || !a.lookAt.CompareAndSwap(at, 0) {
+		return
+	}
+	for _, m := range a.members {
+		a.queue.Open(m.index)
+	}
+}
+
+// arrived notes that the member has a connection.
 func (l *Lease) arrived() {
 	if l.app.absence.Load() != nil {
 		l.app.absence.Store(nil)

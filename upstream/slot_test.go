@@ -291,6 +291,21 @@ func TestOthersFirst(t *testing.T) {
 	s.rests()
 }
 
+// TestMemberBack: a member that was absent gets requests again once it is there, though
+// the other one was there all the time.
+func TestMemberBack(t *testing.T) {
+	s := newStage(t, conf.App{QueueLen: 9, QueueTime: patience, Hold: patience}, answers(okReply))
+	plan, back := s.app.plan, filepath.Join(t.TempDir(), "back")
+	plan.Sockets = []string{back, s.app.members[0].Socket}
+	s.app = appOf(t, plan, s.app.loop)
+	s.get()
+	come := answerOn(t, back)
+	s.await("request at the one that is back", func() bool {
+		s.get()
+		return len(come) > 0
+	})
+}
+
 // TestBacklog: an app that takes no more connections has its requests queue, and none
 // of them fails once it does.
 func TestBacklog(t *testing.T) {
