@@ -40,7 +40,7 @@ func (s *scene) startApp(kind string) *exec.Cmd {
 	if os.Getuid() == 0 {
 		app.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
-	output, err := os.Create(s.path("app.log"))
+	output, err := os.OpenFile(s.path("app.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	s.must(err)
 	defer output.Close()
 	app.Stdout, app.Stderr = output, output

@@ -121,10 +121,11 @@ func TestRestart(t *testing.T) {
 			stop()
 			c.done.Wait()
 			t.Logf("%d restarts under %d requests: %d failed", rounds, c.asked.Load(), len(c.lost))
-			for i, err := range c.lost {
-				if ctx.Err() == nil || i < 20 {
-					t.Error(err)
-				}
+			for _, err := range c.lost[:min(len(c.lost), 20)] {
+				t.Error(err)
+			}
+			if said, err := os.ReadFile(s.path("app.log")); t.Failed() && err == nil {
+				t.Logf("the app says\n%s", said[max(0, len(said)-10000):])
 			}
 		})
 	}
