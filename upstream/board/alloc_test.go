@@ -2,6 +2,7 @@ package board
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -71,8 +72,7 @@ func (d *duel) acquire(q *Queue, w int) {
 func (d *duel) round() {
 	d.turn <- d.q[1]
 	for d.q[1].waiting.Load() == 0 {
-		d.q[1].mu.Lock() // the other is about to have it
-		d.q[1].mu.Unlock()
+		runtime.Gosched()
 	}
 	d.q[0].Release(&d.w[0])
 	<-d.taken

@@ -69,5 +69,7 @@
 // it is and that takes no free slot, after 10 ms, and pass it over. It cannot make
 // another process read or write outside of the memory, for every index comes from the
 // Plan and no value is used as one; nor wait for ever; nor take the memory away, as its
-// size is sealed. When it dies, all is as it was.
+// size is sealed. When it dies, slots, places and heads are as they were; a count of requests in
+// flight that it wrote over stays wrong by as much, which makes a poor choice of member
+// and no loss.
 package board

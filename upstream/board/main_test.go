@@ -162,9 +162,7 @@ func runCore(text string) error {
 
 // callLoop ends when the story is over.
 func (c *core) callLoop(i int, call func(int, *Waiter, *rand.Rand) error) error {
-	for c.at(ledgerGo).Load() == 0 {
-		time.Sleep(time.Millisecond) // until the parent has seen all cores ready
-	}
+	c.told(ledgerGo) // when the parent has seen all cores ready
 	dice := rand.New(rand.NewPCG(uint64(os.Getpid()), uint64(i)))
 	var w Waiter
 	for c.at(ledgerStop).Load() == 0 {
@@ -173,6 +171,15 @@ func (c *core) callLoop(i int, call func(int, *Waiter, *rand.Rand) error) error 
 		}
 	}
 	return nil
+}
+
+// told waits until the parent has written into a word.
+func (c *core) told(word int) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for c.at(word).Load() == 0 {
+		<-tick.C
+	}
 }
 
 // hammer takes a slot and gives it back, in every way there is.
@@ -248,9 +255,7 @@ func (c *core) crowd(i int, w *Waiter, _ *rand.Rand) error {
 	if c.busy(c.Plan.Rows, m) > c.Plan.Apps[1].InFlightMax {
 		c.at(ledgerTooMany).Add(1)
 	}
-	for c.at(ledgerStop).Load() == 0 {
-		time.Sleep(time.Millisecond) // until the parent has seen what it came for
-	}
+	c.told(ledgerStop) // when the parent has seen what it came for
 	c.mark(c.Row, i, 0)
 	c.at(ledgerDone).Add(1)
 	c.q.Release(w)

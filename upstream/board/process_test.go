@@ -31,6 +31,41 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// TestScribbled: a core that writes anything anywhere keeps no other from going on, and
+// once it is dead every slot and place is as it was.
+func TestScribbled(t *testing.T) {
+	h := build(t, order{Plan: one(2, 2, 12, 3), Callers: 4, Limit: 20 * time.Millisecond})
+	h.startAll("hammer")
+	h.goOn(ledgerTaken, 10)
+	h.kill(2)
+	h.start(2, "scribble")
+	until(t, "it scribbles", func() bool { return h.at(ledgerReady).Load() == 4 })
+	scribbler := h.cores[2]
+	delete(h.cores, 2) // takes nothing
+	h.goOn(ledgerTried, 200)
+	h.cores[2] = scribbler
+	h.kill(2)
+	h.start(2, "hammer")
+	h.goOn(ledgerTaken, 100)
+	<-time.After(10 * pause) // each takes stock within one
+	h.stop()
+	for i, app := range h.order.Plan.Apps {
+		o := h.memory.apps[i]
+		free := func(part string, from, count int) {
+			for at := range count {
+				if v := h.memory.all[from+at].Load(); v != 0 {
+					t.Errorf("app %d: %s %d is %d", i, part, at, v)
+				}
+			}
+		}
+		free("head", o.heads, h.order.Plan.Rows)
+		for m := range app.Members {
+			free("slot", o.slots+m*padded(app.InFlightMax), app.InFlightMax)
+		}
+		free("place", o.places, app.QueueLen)
+	}
+}
+
 // TestProcessOrder: with one slot, it goes by ticket. Somebody older can be passed
 // only between the drawing of its ticket and its publication, which happen under the
 // lock of its row: at each grant there are fewer of those than rows.
