@@ -1,5 +1,7 @@
 package conf
 
+import "strconv"
+
 // declaredApp is [app.NAME].
 func (p *planner) declaredApp(name string) App {
 	declared := p.root.below("app")
@@ -13,8 +15,13 @@ func (p *planner) declaredApp(name string) App {
 
 // app reads what all apps have, with the defaults of those that are only a socket.
 func (s section) app() App {
-	timeout := s.below("timeout")
+	timeout, queue := s.below("timeout"), s.below("queue")
 	return App{
+		InFlightMax: int(s.number("max_inflight")),
+		QueueLen:    int(queue.number("len")),
+		QueueTime:   queue.duration("time"),
+		Hold:        s.duration("hold"),
+
 		Retries:   int(s.number("retries")),
 		Connect:   timeout.duration("connect"),
 		FirstByte: timeout.duration("first_byte"),
@@ -23,6 +30,10 @@ func (s section) app() App {
 		MaxBody:   s.number("max_body"),
 	}
 }
+
+// socketsMax is how many sockets an app may have: cores choose among them by the bits
+// of a word.
+const socketsMax = 64
 
 // sockets are the sockets of an app.
 func (p *planner) sockets(s section) []string {
@@ -35,6 +46,9 @@ func (p *planner) sockets(s section) []string {
 		s.wrong("socket", fault{"is missing", `write socket = "unix:/run/shop/web.sock"`})
 	}
 	var sockets []string
+	if len(items) > socketsMax {
+		s.wrong("socket", fault{"has more than " + strconv.Itoa(socketsMax), "make two apps of it"})
+	}
 	lines := map[string]int{}
 	for _, item := range items {
 		socket, f := parseSocket(item.text)

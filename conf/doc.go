@@ -97,11 +97,11 @@
 //	app                             named     -           built
 //	app.*                           table     -           built
 //	app.*.socket                    texts     -           built
-//	app.*.max_inflight              number    -           not yet: off accepted, else refused
-//	app.*.queue                     table     -           not yet: off accepted, else noticed
-//	app.*.queue.len                 number    100         part of the table above
-//	app.*.queue.time                duration  30s         part of the table above
-//	app.*.hold                      duration  15s         not yet: off accepted, else noticed
+//	app.*.max_inflight              number    0           built
+//	app.*.queue                     table     -           built
+//	app.*.queue.len                 number    100         built
+//	app.*.queue.time                duration  30s         built
+//	app.*.hold                      duration  15s         built
 //	app.*.retries                   number    1           built
 //	app.*.timeout                   table     -           built
 //	app.*.timeout.connect           duration  1s          built
@@ -145,6 +145,17 @@
 //     localhost, local, internal and home.arpa. Otherwise "acme", which is not
 //     built yet, and refused.
 //   - site.route.path: "/live/*" is /live and all below it, "/live" itself alone.
+//
+// What an app can take, over all cores together:
+//
+//   - max_inflight is for each socket. Those that are too many wait in the queue of the
+//     app, first in, first out; so do those for whom the app's own backlog is full.
+//     WebSockets count for as long as they live.
+//   - queue.len bounds who waits, for a slot or a socket; one more is answered 503 at
+//     once, and so is who has waited for queue.time. With 0 nobody waits, and hold has
+//     no effect.
+//   - hold is for a socket that is not there or refuses: requests of any method wait for
+//     it, as nothing of them was sent; then the answer is 502.
 //
 // And where the default depends: workers = 0 is 1; https is not bound while no
 // site has tls; limits.line is at most limits.head; site.redirect is true only

@@ -100,8 +100,14 @@ type Route struct {
 
 // An App is a set of equal sockets that answer for a route.
 type App struct {
-	Name      string
-	Sockets   []string // absolute paths
+	Name    string
+	Sockets []string // absolute paths
+
+	InFlightMax int           // requests per socket, over all cores; 0: no limit
+	QueueLen    int           // requests that may wait, over all cores; 0: none
+	QueueTime   time.Duration // for a slot; 0: no limit
+	Hold        time.Duration // for a socket that is absent or refuses; 0: nobody waits
+
 	Retries   int
 	Connect   time.Duration
 	FirstByte time.Duration // from the last byte of the request to the first of the reply

@@ -17,9 +17,16 @@ import (
 // in its own folder, app, where its gates are.
 func (s *scene) app(kind string) {
 	s.t.Helper()
-	v := serverOf(s.t, kind)
-	v.installed(s.t)
-	dir := s.folder()
+	serverOf(s.t, kind).installed(s.t)
+	s.folder()
+	s.startApp(kind)
+	takes(s.t, s.path("app/app.sock"))
+}
+
+// startApp starts a real app in its folder, and does not wait for it.
+func (s *scene) startApp(kind string) *exec.Cmd {
+	s.t.Helper()
+	v, dir := serverOf(s.t, kind), s.path("app")
 	command := slices.Clone(v.command)
 	for i := range command {
 		command[i] = strings.ReplaceAll(command[i], "{socket}", s.path("app/app.sock"))
@@ -33,7 +40,7 @@ func (s *scene) app(kind string) {
 	if os.Getuid() == 0 {
 		app.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
-	output, err := os.Create(s.path("app.log"))
+	output, err := os.OpenFile(s.path("app.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	s.must(err)
 	defer output.Close()
 	app.Stdout, app.Stderr = output, output
@@ -42,7 +49,7 @@ func (s *scene) app(kind string) {
 	app.WaitDelay = 3 * time.Second
 	s.must(app.Start())
 	s.t.Cleanup(func() { endApp(app) })
-	takes(s.t, s.path("app/app.sock"))
+	return app
 }
 
 // folder makes the folder of the apps, which as root is that of their own user.

@@ -25,6 +25,8 @@ func callsCases() []callsCase {
 	return []callsCase{
 		// Read and write of the client; socket, connect, epoll_ctl, write, 2 reads and close of the app.
 		{name: "closes", all: 9.5, waits: 9.5, pauses: 0.3},
+		// A free slot is found without the kernel.
+		{name: "closes, limited", more: "max_inflight = 64\n", all: 9.5, waits: 9.5, pauses: 0.3},
 		// Read and write of both.
 		{name: "keeps", keep: true, more: "keepalive = 16\n", all: 4.3, apart: true, waits: 1.0, pauses: 0.3},
 	}

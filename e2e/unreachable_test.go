@@ -3,6 +3,7 @@ package e2e
 import (
 	"net"
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -30,7 +31,8 @@ func TestUnreachable(t *testing.T) {
 			s.must(os.Mkdir(s.path("app"), 0o755))
 			c.prepare(t, s.path("app/app.sock"))
 			s.certificate("shop", p256(t), "shop.test")
-			s.write("sallyport.toml", six)
+			s.write("sallyport.toml", strings.Replace(six, `"unix:{dir}/app/app.sock"`, `"shop"`, 1)+
+				"[app.shop]\nsocket = \"unix:{dir}/app/app.sock\"\nhold = \"0s\"\n")
 			h := s.start()
 			if status := s.statusOf("http://shop.test/"); status != "502" {
 				t.Errorf("status %s", status)

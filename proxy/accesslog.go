@@ -28,7 +28,9 @@ import (
 //	cause       why the answer is ours or was cut
 //	errno, hint of an app that failed: the kernel's name for it, and what to do
 //	ms          from the first byte of the request to the last of the answer
-//	connect_ms  until the app had taken the connection
+//	queue_ms    of these, waiting for a slot of the app, or for an app that was absent; only
+//	            where it had to
+//	connect_ms  until the app had taken the connection, queue_ms included
 //	app_ms      from there to the first byte of the reply
 //	send_ms     from there to the end
 const (
@@ -50,6 +52,7 @@ const (
 	keyErrno      = "errno"
 	keyHint       = "hint"
 	keyMS         = "ms"
+	keyQueueMS    = "queue_ms"
 	keyConnectMS  = "connect_ms"
 	keyAppMS      = "app_ms"
 	keySendMS     = "send_ms"
@@ -79,6 +82,9 @@ func (f *Forwarder) logExchange(p *passage) {
 		Int64(keyBodyBytes, p.body.taken).Int64(keyReplyBytes, p.sent)
 	if p.app != nil {
 		e.Str(keyApp, p.app.Name)
+	}
+	if p.queued > 0 {
+		e.Float64(keyQueueMS, ms(p.queued))
 	}
 	now := time.Now()
 	if p.socket != "" {
@@ -147,7 +153,7 @@ func causeOf(err error) string {
 	}
 	var fault *upstream.Error
 	if errors.As(err, &fault) {
-		return "app failed"
+		return fault.Cause()
 	}
 	return "client gone"
 }

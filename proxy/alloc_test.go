@@ -19,6 +19,7 @@ import (
 	"sallyport/proxy/message"
 	"sallyport/sockets/loop"
 	"sallyport/upstream"
+	"sallyport/upstream/board"
 )
 
 // A looping is a client that says the same request again each time it is told.
@@ -69,7 +70,12 @@ func passageAllocations(t *testing.T, keepalive int) {
 		t.Fatal(err)
 	}
 	defer watcher.Close()
-	apps := upstream.New(plan.Apps, watcher, buffers)
+	shared, err := board.Private(plan.Apps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shared.Close()
+	apps := upstream.New(plan.Apps, shared, watcher, buffers)
 	defer apps[0].Close()
 	forwarder := proxy.New(plan, apps, zerolog.New(io.Discard).With().Timestamp().Logger())
 	e := &h1.Engine{Handler: forwarder, Limits: plan.Limits, Buffers: buffers, Refused: forwarder.Refused}

@@ -10,8 +10,9 @@
 //  3. The body is refused, 413, when it is announced longer than the app's max_body,
 //     and cut when it grows longer.
 //  4. rewrite.go takes out the fields that only a proxy may set and sets them.
-//  5. upstream leases a slot on the least busy member, connects, sends, and waits
-//     for the reply; a failure is answered 502, 503 or 504 and logged with its errno.
+//  5. upstream leases a slot on the least busy member, or waits for one in the app's
+//     line, connects, sends, and waits for the reply; a failure is answered 502, 503 or
+//     504 and logged with its errno. A client that leaves while it waits is forgotten.
 //  6. The reply goes to the client as it comes; 101 becomes a tunnel (tunnel.go).
 //  7. The lease is released, one line is logged (accesslog.go), and the counters are
 //     raised (meter.go).

@@ -33,6 +33,7 @@ import (
 	"sallyport/proxy/message"
 	"sallyport/sockets/loop"
 	"sallyport/upstream"
+	"sallyport/upstream/board"
 )
 
 // A story is what a client and an app say to each other with us between them. It
@@ -63,6 +64,7 @@ const patience = 20 * time.Second
 type world struct {
 	*testing.T
 	plan     *conf.Core
+	shared   *board.Board
 	loop     *loop.Loop
 	engine   *h1.Engine
 	secure   bool
@@ -98,7 +100,10 @@ func tell(t *testing.T, s story, secure bool) {
 	if w.loop, err = loop.New(); err != nil {
 		t.Fatal(err)
 	}
-	apps := upstream.New(w.plan.Apps, w.loop, buffers)
+	if w.shared, err = board.Private(w.plan.Apps); err != nil {
+		t.Fatal(err)
+	}
+	apps := upstream.New(w.plan.Apps, w.shared, w.loop, buffers)
 	forwarder := proxy.New(w.plan, apps, zerolog.New(w.log))
 	w.meter = &forwarder.Meter
 	w.engine = &h1.Engine{
@@ -130,6 +135,7 @@ func (w *world) settle(before int) {
 	}
 	w.loop.Close()
 	w.sameCounts()
+	w.shared.Close()
 	deadline := time.Now().Add(patience)
 	for runtime.NumGoroutine() > before && !w.Failed() {
 		if time.Now().After(deadline) {

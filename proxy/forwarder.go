@@ -45,6 +45,7 @@ type passage struct {
 	app      *upstream.App
 	body     boundedBody // of the request
 
+	queued    time.Duration
 	socket    string // "" until a member was leased
 	connected time.Time
 	replied   time.Time
@@ -106,9 +107,10 @@ func (f *Forwarder) pass(p *passage) {
 // forward takes p to its app and the reply back.
 func (f *Forwarder) forward(p *passage) {
 	req := &p.exchange.Request
-	lease, err := p.app.Send(req, &p.body)
+	lease, err := p.app.Send(req, &p.body, p.exchange.Stream)
 	// Whatever becomes of p, its stream is finished or aborted before the release.
 	defer lease.Release()
+	p.queued = lease.Queued
 	if err != nil {
 		f.fail(p, err)
 		return
@@ -173,6 +175,9 @@ func (f *Forwarder) fail(p *passage, err error) {
 	var fault *upstream.Error
 	var refusal *message.Refusal
 	switch {
+	case errors.As(err, &fault) && fault.Op == upstream.Queue:
+		cause := causeOf(err)
+		f.answer(p, message.Page{Status: fault.Status(), Text: cause}, cause)
 	case errors.As(err, &fault):
 		p.socket, p.connected, p.replied = fault.Socket, p.exchange.Begun, p.exchange.Begun
 		f.logFault(p, fault)

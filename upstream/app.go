@@ -3,11 +3,13 @@ package upstream
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"sallyport/conf"
 	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
 	"sallyport/sockets/loop"
+	"sallyport/upstream/board"
 )
 
 // An App is a set of members that answer alike.
@@ -17,7 +19,10 @@ type App struct {
 
 	plan    conf.App
 	members []*Member
-	loop    *loop.Loop // of the connections to them
+	queue   *board.Queue          // its slots and its line, over all cores
+	absence atomic.Pointer[Error] // why the last connect failed; nil once one has not
+	lookAt  atomic.Int64          // when members that are shut are tried again, unix nanoseconds; 0: never
+	loop    *loop.Loop            // of the connections to them
 	buffers *h1.Buffers
 	leases  sync.Pool // of *Lease
 	conns   sync.Pool // of *conn that are closed
@@ -25,24 +30,24 @@ type App struct {
 
 // A Member is one socket of an app.
 type Member struct {
-	Socket   string // absolute path
-	inFlight atomic.Int64
-	idle     pool
+	Socket string // absolute path
+	index  int
+	idle   pool
 }
 
-// New is the apps of a plan, in its order.
-func New(plan []conf.App, watcher *loop.Loop, buffers *h1.Buffers) []*App {
+// New is the apps of a plan, in its order, as the board counts them.
+func New(plan []conf.App, shared *board.Board, watcher *loop.Loop, buffers *h1.Buffers) []*App {
 	apps := make([]*App, len(plan))
 	for i := range plan {
-		apps[i] = newApp(plan[i], watcher, buffers)
+		apps[i] = newApp(plan[i], shared.Queue(i), watcher, buffers)
 	}
 	return apps
 }
 
-func newApp(plan conf.App, watcher *loop.Loop, buffers *h1.Buffers) *App {
-	a := &App{Name: plan.Name, MaxBody: plan.MaxBody, plan: plan, loop: watcher, buffers: buffers}
-	for _, socket := range plan.Sockets {
-		a.members = append(a.members, &Member{Socket: socket, idle: pool{keep: plan.Keepalive, spare: &a.conns}})
+func newApp(plan conf.App, queue *board.Queue, watcher *loop.Loop, buffers *h1.Buffers) *App {
+	a := &App{Name: plan.Name, MaxBody: plan.MaxBody, plan: plan, queue: queue, loop: watcher, buffers: buffers}
+	for i, socket := range plan.Sockets {
+		a.members = append(a.members, &Member{Socket: socket, index: i, idle: pool{keep: plan.Keepalive, spare: &a.conns}})
 	}
 	return a
 }
@@ -59,14 +64,15 @@ func (a *App) Close() {
 // 4 KiB of nginx are its best-known 502.
 var replyLimits = conf.Limits{HeadBytes: 128 << 10, LineBytes: 64 << 10, Fields: 500}
 
-// Send runs req on the least busy member: it takes an idle connection or makes one,
-// sends the request and waits for the first byte of the reply. While body still has to
-// come, it is sent by a goroutine of the lease. Errors are *Error, or a
-// *message.SourceError of body.
+// Send runs req on the least busy member: it takes a slot, waits for one where there is
+// none, takes an idle connection or makes one, sends the request and waits for the
+// first byte of the reply. While body still has to come, it is sent by a goroutine of
+// the lease. Errors are *Error, or a *message.SourceError of body, or board.ErrGone
+// where the client left while it waited; nil is a client that never does.
 //
 // The lease is never nil, and due for Release in any case.
-func (a *App) Send(req *message.Request, body message.Source) (*Lease, error) {
-	l := a.lease()
+func (a *App) Send(req *message.Request, body message.Source, client board.Client) (*Lease, error) {
+	l := a.lease(client)
 	err := l.open()
 	if err == nil {
 		err = l.send(req, body)
@@ -79,31 +85,15 @@ func (a *App) Send(req *message.Request, body message.Source) (*Lease, error) {
 	return l, err
 }
 
-// lease takes a slot on the least busy member.
-func (a *App) lease() *Lease {
+// lease is a lease that holds nothing yet.
+func (a *App) lease(client board.Client) *Lease {
 	l, ok := a.leases.Get().(*Lease)
 	if !ok {
 		l = &Lease{app: a, uploaded: make(chan error, 1)}
 		l.conn.Keep = a.plan.Keepalive > 0
 		l.conn.Redial = l.redial
 	}
-	l.tries, l.reused, l.complete = 0, false, false
-	l.member = a.pick(nil)
-	l.member.inFlight.Add(1)
+	l.client, l.begun, l.Queued, l.absent = client, time.Now(), 0, time.Time{}
+	l.member, l.tries, l.reused, l.complete = nil, 0, false, false
 	return l
-}
-
-// pick is the least busy member, and failed only if there is no other.
-func (a *App) pick(failed *Member) *Member {
-	var best *Member
-	least := int64(0)
-	for _, m := range a.members {
-		if m == failed && len(a.members) > 1 {
-			continue
-		}
-		if n := m.inFlight.Load(); best == nil || n < least {
-			best, least = m, n
-		}
-	}
-	return best
 }

@@ -10,30 +10,34 @@ import (
 	"time"
 
 	"sallyport/conf"
-	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
 )
 
 func TestPick(t *testing.T) {
-	a := newApp(conf.App{Sockets: []string{"a", "b", "c"}}, nil, new(h1.Buffers))
+	a := appOf(t, conf.App{Sockets: []string{"a", "b", "c"}}, nil)
 	var leases []*Lease
-	for _, want := range []string{"a", "b", "c", "a"} {
-		leases = append(leases, a.lease())
-		if got := leases[len(leases)-1].Socket(); got != want {
-			t.Errorf("%s, want %s", got, want)
+	take := func(want string) {
+		t.Helper()
+		l := a.lease(nil)
+		if err := l.enter(); err != nil || l.Socket() != want {
+			t.Errorf("%s, %v; want %s", l.Socket(), err, want)
 		}
+		leases = append(leases, l)
+	}
+	for _, want := range []string{"a", "b", "c", "a"} {
+		take(want)
 	}
 	leases[1].Release()
-	if m := a.pick(nil); m.Socket != "b" {
-		t.Errorf("the least busy is b, not %s", m.Socket)
+	take("b")
+	if err := leases[2].move(); err != nil || leases[2].Socket() == "c" {
+		t.Errorf("%v, %s is where it failed", err, leases[2].Socket())
 	}
-	if m := a.pick(a.members[1]); m.Socket != "c" {
-		t.Errorf("the least busy but b is c, not %s", m.Socket)
+	one := appOf(t, conf.App{Sockets: []string{"a"}}, nil)
+	l := one.lease(nil)
+	if err := errors.Join(l.enter(), l.move()); err != nil || l.Socket() != "a" || l.tries != 1 {
+		t.Errorf("%v: an app of one member has no other", err)
 	}
-	one := newApp(conf.App{Sockets: []string{"a"}}, nil, new(h1.Buffers))
-	if m := one.pick(one.members[0]); m.Socket != "a" {
-		t.Error("an app of one member has no other")
-	}
+	l.Release()
 }
 
 // nothingToSend is the body of a request that has none.
@@ -59,14 +63,14 @@ func TestFullBacklog(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.Close()
-	a := newApp(conf.App{Name: "app", Sockets: []string{socket}, Retries: 1, Connect: 5 * time.Millisecond}, nil, new(h1.Buffers))
-	lease, err := a.Send(&message.Request{Method: []byte("GET"), Target: []byte("/"), Host: []byte("a")}, nothingToSend{})
+	a := appOf(t, conf.App{Name: "app", Sockets: []string{socket}, Retries: 1, Connect: 5 * time.Millisecond}, nil)
+	lease, err := a.Send(&message.Request{Method: []byte("GET"), Target: []byte("/"), Host: []byte("a")}, nothingToSend{}, nil)
 	var fault *Error
 	if !errors.As(err, &fault) || fault.Status() != 503 || fault.Errno() != syscall.EAGAIN {
 		t.Errorf("%v", err)
 	}
 	lease.Release()
-	if n := a.members[0].inFlight.Load(); n != 0 {
+	if n := a.queue.Stats().InFlight[0]; n != 0 {
 		t.Errorf("%d in flight", n)
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 
 	"sallyport/proxy/message"
 	"sallyport/sockets"
+	"sallyport/upstream/board"
 )
 
 // An Op is what was being done when an app failed.
@@ -15,6 +17,7 @@ type Op string
 
 // The operations, in the order of a request's life.
 const (
+	Queue   Op = "queue" // no slot came free; there is no Socket yet
 	Connect Op = "connect"
 	Send    Op = "send"
 	Read    Op = "read"
@@ -31,11 +34,14 @@ type Error struct {
 	Err    error
 }
 
-func (l *Lease) fault(op Op, err error) error {
+func (l *Lease) fault(op Op, err error) *Error {
 	return &Error{App: l.app.Name, Socket: l.member.Socket, Op: op, Err: err}
 }
 
 func (e *Error) Error() string {
+	if e.Op == Queue {
+		return "upstream: app " + e.App + ": " + strings.TrimPrefix(e.Err.Error(), "board: ")
+	}
 	return "upstream: app " + e.App + ": " + string(e.Op) + " unix:" + e.Socket + ": " + cause(e.Err)
 }
 
@@ -72,12 +78,23 @@ func (e *Error) Errno() syscall.Errno {
 // it took too long, 502 otherwise.
 func (e *Error) Status() int {
 	switch {
-	case errors.Is(e.Err, syscall.EAGAIN) && e.Op == Connect:
+	case e.Op == Queue, errors.Is(e.Err, syscall.EAGAIN) && e.Op == Connect:
 		return 503
 	case errors.Is(e.Err, os.ErrDeadlineExceeded):
 		return 504
 	}
 	return 502
+}
+
+// Cause is what failed, in words that can be counted.
+func (e *Error) Cause() string {
+	switch {
+	case errors.Is(e.Err, board.ErrFull):
+		return "queue full"
+	case e.Op == Queue:
+		return "queue time over"
+	}
+	return "app failed"
 }
 
 // hungUp reports whether err is the end of a connection in one of its forms.

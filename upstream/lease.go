@@ -12,24 +12,32 @@ import (
 
 	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
+	"sallyport/upstream/board"
 )
 
 // A Lease is the right to run one request on one member, and the connection that it
-// runs on. It is the Source of the reply's body.
+// runs on. It is the Source of the reply's body. How it comes to a slot is in slot.go.
 //
-//	picked -> open -> sent -> replied -> released
-//	            ^______/ a request that may be repeated, on a fresh connection
+//	queued -> picked -> open -> sent -> replied -> released
+//	   ^________/  ^______________/ a request that may be repeated, on a fresh connection
+//	   the member is busy or absent
 type Lease struct {
 	app    *App
-	member *Member
+	slot   board.Waiter
+	client board.Client      // nil: never leaves
+	member *Member           // nil until picked
 	addr   unix.SockaddrUnix // of member; the kernel's form of it is written into it
 	on     *conn             // nil until open
 	conn   h1.AppConn        // on it
 	tries  int               // used up
 	reused bool              // on carried another request before
 
-	Connected time.Time // when the member had taken the connection, or it was taken from the idle ones
-	Replied   time.Time // when the first byte of the reply was there
+	begun  time.Time
+	absent time.Time // since when no member was there for it; zero: not
+
+	Queued    time.Duration // was waited for a slot, and for an absent app
+	Connected time.Time     // when the member had taken the connection, or it was taken from the idle ones
+	Replied   time.Time     // when the first byte of the reply was there
 
 	complete   bool         // the whole request was sent, not by an upload
 	uploading  bool         // upload was started and not waited for
@@ -41,10 +49,14 @@ type Lease struct {
 // Socket is the path of the member.
 func (l *Lease) Socket() string { return l.member.Socket }
 
-// open takes an idle connection to the member, or makes one.
+// open takes a slot, and an idle connection to its member or a fresh one.
 func (l *Lease) open() error {
+	if err := l.enter(); err != nil {
+		return err
+	}
 	if c := l.member.idle.take(); c != nil {
 		l.on, l.reused, l.Connected = c, true, time.Now()
+		l.arrived()
 	} else if err := l.dial(); err != nil {
 		return err
 	}
@@ -52,30 +64,21 @@ func (l *Lease) open() error {
 	return nil
 }
 
-// dial connects to the member, and to others while there are tries left. Nothing was
-// sent, so any request may try again.
+// dial connects to the member, or to another one that is given to it.
 func (l *Lease) dial() error {
 	for {
 		c := l.member.idle.fresh()
-		err := l.connect(c, l.app.plan.Connect)
+		err := l.connect(c)
 		if err == nil {
 			l.on, l.reused, l.Connected = c, false, time.Now()
+			l.arrived()
 			return nil
 		}
 		c.pool.spare.Put(c)
-		if l.tries == l.app.plan.Retries {
-			return l.fault(Connect, err)
+		if err := l.elsewhere(err); err != nil {
+			return err
 		}
-		l.move()
 	}
-}
-
-// move uses up a try and takes the slot to another member, if there is one.
-func (l *Lease) move() {
-	l.tries++
-	l.member.inFlight.Add(-1)
-	l.member = l.app.pick(l.member)
-	l.member.inFlight.Add(1)
 }
 
 // renew gives l a fresh connection instead of one that failed. One that was idle says
@@ -83,7 +86,9 @@ func (l *Lease) move() {
 func (l *Lease) renew() error {
 	failed := l.on
 	if !l.reused {
-		l.move()
+		if err := l.move(); err != nil {
+			return err
+		}
 	}
 	if err := l.dial(); err != nil {
 		return err // failed stays, for Release
@@ -136,23 +141,15 @@ func (l *Lease) hear(sending error) error {
 	return nil
 }
 
-// connect connects c to the member. A full backlog (EAGAIN, connect(2)) is a busy app
-// and no absent one: it is tried again until limit has passed.
-func (l *Lease) connect(c *conn, limit time.Duration) error {
-	begun := time.Time{}
+// connect connects c to the member. A full backlog is EAGAIN (connect(2)).
+func (l *Lease) connect(c *conn) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		l.addr = unix.SockaddrUnix{Name: l.member.Socket} // anew: a longer name leaves its end behind
 		err := l.app.loop.DialUnix(&c.raw, &l.addr)
-		if !errors.Is(err, unix.EAGAIN) {
+		if l.app.plan.QueueLen > 0 || !errors.Is(err, unix.EAGAIN) || time.Since(l.begun)+wait > l.app.plan.Connect {
 			return err
 		}
-		if begun.IsZero() {
-			begun = time.Now()
-		}
-		if time.Since(begun)+wait > limit {
-			return err
-		}
-		time.Sleep(wait)
+		time.Sleep(wait) // there is no line to wait in
 	}
 }
 
@@ -284,14 +281,15 @@ func (l *Lease) Release() {
 	}
 	if l.on != nil {
 		if sent && l.conn.Rest() {
-			l.member.idle.put(l.on)
+			l.on.pool.put(l.on)
 		} else {
 			l.conn.Close()
 			l.on.drop()
 		}
 		l.on = nil
 	}
-	l.member.inFlight.Add(-1)
+	l.app.queue.Release(&l.slot)
+	l.client = nil
 	l.app.leases.Put(l)
 }
 

@@ -78,7 +78,7 @@ func TestUntilClose(t *testing.T) {
 	})
 	req := asking("GET", 0)
 	req.Upgrade = []byte("websocket")
-	l, err := s.app.Send(req, nothingToSend{})
+	l, err := s.app.Send(req, nothingToSend{}, nil)
 	if err == nil {
 		_, err = l.ReadReply(req)
 	}
@@ -96,14 +96,14 @@ func TestUntilClose(t *testing.T) {
 func TestHalfRead(t *testing.T) {
 	s := newStage(t, conf.App{Keepalive: 1}, answers(okReply))
 	req := asking("GET", 0)
-	l, err := s.app.Send(req, nothingToSend{})
+	l, err := s.app.Send(req, nothingToSend{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.Release() // before its head
 	s.await("end", func() bool { return s.closed.Load() == 1 })
 	s = newStage(t, conf.App{Keepalive: 1}, answers("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok"))
-	if l, err = s.app.Send(req, nothingToSend{}); err == nil {
+	if l, err = s.app.Send(req, nothingToSend{}, nil); err == nil {
 		if _, err = l.ReadReply(req); err == nil {
 			_, err = l.Next()
 		}
@@ -122,7 +122,7 @@ func TestPool(t *testing.T) {
 		var leases []*Lease
 		req := asking("GET", 0)
 		for range n {
-			l, err := s.app.Send(req, nothingToSend{})
+			l, err := s.app.Send(req, nothingToSend{}, nil)
 			if err == nil {
 				_, _, err = hear(l, req)
 			}
@@ -178,7 +178,7 @@ func TestIdleEnds(t *testing.T) {
 			before := runtime.NumGoroutine()
 			req, leases := asking("GET", 0), make([]*Lease, 50)
 			for i := range leases {
-				l, err := s.app.Send(req, nothingToSend{})
+				l, err := s.app.Send(req, nothingToSend{}, nil)
 				if err == nil {
 					_, _, err = hear(l, req)
 				}
@@ -226,7 +226,7 @@ func TestUploads(t *testing.T) {
 		come <- []byte("two")
 		come <- nil
 		req := asking("POST", 7)
-		l, err := s.app.Send(req, slowBody{come})
+		l, err := s.app.Send(req, slowBody{come}, nil)
 		if err == nil {
 			_, _, err = hear(l, req)
 		}
@@ -248,7 +248,7 @@ func TestUploads(t *testing.T) {
 	})
 	come := make(chan []byte)
 	req := asking("POST", 7)
-	l, err := s.app.Send(req, slowBody{come})
+	l, err := s.app.Send(req, slowBody{come}, nil)
 	if err == nil {
 		_, _, err = hear(l, req)
 	}
@@ -271,7 +271,7 @@ func TestSurplus(t *testing.T) {
 			a.say(okReply + "more")
 		})
 		req := asking("GET", 0)
-		l, err := s.app.Send(req, nothingToSend{})
+		l, err := s.app.Send(req, nothingToSend{}, nil)
 		if err == nil {
 			_, _, err = hear(l, req)
 		}

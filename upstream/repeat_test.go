@@ -108,7 +108,7 @@ func TestNothingSent(t *testing.T) {
 			}
 		})
 		s.get()
-		l := s.app.lease()
+		l := s.app.lease(nil)
 		if err := l.open(); err != nil || !l.reused {
 			t.Fatalf("%v, reused: %v", err, l.reused)
 		}
@@ -136,14 +136,13 @@ func TestNothingSentNowhere(t *testing.T) {
 		<-end
 	})
 	s.get()
-	l := s.app.lease()
+	l := s.app.lease(nil)
 	if err := l.open(); err != nil {
 		t.Fatal(err)
 	}
 	close(end)
 	s.await("end", l.on.raw.Ended)
 	l.member = &Member{Socket: "/nowhere", idle: pool{keep: 1, spare: &s.app.conns}}
-	l.member.inFlight.Add(1)
 	err := l.send(asking("POST", 5), &text{"hello", 5})
 	s.failed(err)
 	if fault, ok := err.(*Error); !ok || fault.Op != Connect {

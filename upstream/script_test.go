@@ -21,6 +21,7 @@ import (
 	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
 	"sallyport/sockets/loop"
+	"sallyport/upstream/board"
 )
 
 // patience bounds every wait of a test. It is no limit of anything that is tested.
@@ -57,7 +58,7 @@ func newStage(t *testing.T, plan conf.App, act func(*actor)) *stage {
 		t.Fatal(err)
 	}
 	plan.Name, plan.Sockets, plan.Connect, plan.Idle, plan.FirstByte = "app", []string{socket}, patience, patience, patience
-	s := &stage{T: t, app: newApp(plan, watcher, new(h1.Buffers))}
+	s := &stage{T: t, app: appOf(t, plan, watcher)}
 	var acting sync.WaitGroup
 	acting.Go(func() {
 		for {
@@ -79,6 +80,18 @@ func newStage(t *testing.T, plan conf.App, act func(*actor)) *stage {
 		watcher.Close()
 	})
 	return s
+}
+
+// appOf is the only app of a board of its own.
+func appOf(t *testing.T, plan conf.App, watcher *loop.Loop) *App {
+	t.Helper()
+	apps := []conf.App{plan}
+	shared, err := board.Private(apps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { shared.Close() })
+	return New(apps, shared, watcher, new(h1.Buffers))[0]
 }
 
 // request reads a request to its end; false when we have ended the connection.
@@ -182,7 +195,7 @@ func hear(l *Lease, req *message.Request) (status int, body string, err error) {
 // ask makes a request with a body that is there already.
 func (s *stage) ask(method, body string) (string, error) {
 	req := asking(method, int64(len(body)))
-	l, err := s.app.Send(req, &text{body, 16 << 10})
+	l, err := s.app.Send(req, &text{body, 16 << 10}, nil)
 	defer l.Release()
 	if err != nil {
 		return "", err

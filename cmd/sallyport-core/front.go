@@ -20,6 +20,7 @@ import (
 	"sallyport/sockets/loop"
 	"sallyport/tlsload"
 	"sallyport/upstream"
+	"sallyport/upstream/board"
 )
 
 // A front is where clients arrive: it accepts connections, does their TLS
@@ -51,13 +52,13 @@ type door struct {
 
 // newFront wires a core: the keeper's certificates, the forwarder with its apps,
 // the engine, and the listeners.
-func newFront(plan *conf.Core, gifts sockets.Gifts, log zerolog.Logger) (*front, error) {
+func newFront(plan *conf.Core, shared *board.Board, gifts sockets.Gifts, log zerolog.Logger) (*front, error) {
 	watcher, err := loop.New()
 	if err != nil {
 		return nil, err
 	}
 	buffers := new(h1.Buffers)
-	apps := upstream.New(plan.Apps, watcher, buffers)
+	apps := upstream.New(plan.Apps, shared, watcher, buffers)
 	forwarder := proxy.New(plan, apps, log)
 	f := &front{
 		loop:      watcher,

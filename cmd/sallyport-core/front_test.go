@@ -24,6 +24,7 @@ import (
 
 	"sallyport/conf"
 	"sallyport/sockets"
+	"sallyport/upstream/board"
 )
 
 // patience bounds every wait. It is no limit of anything that is tested.
@@ -146,7 +147,11 @@ func openFrontAs(t *testing.T, log io.Writer, change func(*conf.Core)) (f *front
 		plan.Listeners = append(plan.Listeners, conf.Listener{Gift: kind, Address: addresses[i], Secure: kind == "https0"})
 	}
 	change(plan)
-	if f, err = newFront(plan, gifts, zerolog.New(log)); err != nil {
+	shared, err := board.Private(plan.Apps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err = newFront(plan, shared, gifts, zerolog.New(log)); err != nil {
 		t.Fatal(err)
 	}
 	f.tls = &tls.Config{Certificates: []tls.Certificate{throwAway(t)}} // instead of a keeper's
@@ -161,6 +166,9 @@ func openFrontAs(t *testing.T, log io.Writer, change func(*conf.Core)) (f *front
 		}
 		f.loop.Close()
 		app.Close()
+		if err := shared.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 	return f, addresses
 }

@@ -4,7 +4,7 @@
 // that it finds open, as package sockets gives them, and its row among the cores that
 // live at the same time.
 //
-//	sallyport-core --gifts plan,ready,link,http0,https0 --row 0
+//	sallyport-core --gifts plan,http0,https0,board,wake0,wake1,wake2,wake3,link,ready --row 0
 //
 // It accepts connections on the listeners it was given, speaks HTTP to clients
 // and forwards their requests to the apps of its plan. When it can answer, it
@@ -49,6 +49,7 @@ import (
 	"sallyport/proxy"
 	"sallyport/sockets"
 	"sallyport/tlsload"
+	"sallyport/upstream/board"
 )
 
 func main() {
@@ -84,7 +85,11 @@ func run(args []string, log zerolog.Logger) error {
 	}
 	log = log.Level(level)
 	shareProcessors(plan.Workers)
-	front, err := newFront(plan, gifts, log)
+	shared, err := openBoard(given)
+	if err != nil {
+		return err
+	}
+	front, err := newFront(plan, shared, gifts, log)
 	if err != nil {
 		return err
 	}
@@ -156,6 +161,27 @@ func inherit(args []string) (given inheritance, err error) {
 		return given, fmt.Errorf("core: plan: %w", err)
 	}
 	return given, nil
+}
+
+// openBoard takes this core's row of the board. It is never closed: what a core that
+// ends still has there is cleared by its warden.
+func openBoard(given inheritance) (*board.Board, error) {
+	places := board.PlanOf(given.plan.Apps, given.plan.Workers)
+	memory, err := given.gifts.FD("board")
+	if err != nil {
+		return nil, err
+	}
+	wakes := make([]int, places.Rows)
+	for row := range wakes {
+		if wakes[row], err = given.gifts.FD("wake" + strconv.Itoa(row)); err != nil {
+			return nil, err
+		}
+	}
+	shared, err := board.Open(memory, wakes, places, given.row)
+	if err != nil {
+		return nil, fmt.Errorf("core: %w", err)
+	}
+	return shared, unix.Close(memory)
 }
 
 func sayReady(gifts sockets.Gifts) error {

@@ -17,6 +17,7 @@ import (
 	"sallyport/cmd/internal/jail"
 	"sallyport/conf"
 	"sallyport/sockets"
+	"sallyport/upstream/board"
 )
 
 // This file is the privileged part: it makes every descriptor that the processes
@@ -158,6 +159,14 @@ func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 	}
 	gifts := sockets.Gifts{{Name: "program", FD: program}, {Name: "part", FD: part}}
 	core := wardPlan{Name: "core", Role: jail.Core, Gifts: []passing{{"plan", "part"}}}
+	shared, err := b.makeBoard(main)
+	if err != nil {
+		return nil, err
+	}
+	for _, gift := range shared {
+		gifts = append(gifts, gift)
+		core.Gifts = append(core.Gifts, passing{gift.Name, gift.Name})
+	}
 	for i, wanted := range b.plan.Listeners {
 		bound := b.listeners[i]
 		gifts = append(gifts, sockets.Gift{Name: wanted.Gift, FD: bound.FD})
@@ -179,6 +188,24 @@ func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 	}
 	return gifts, nil
 }
+
+// makeBoard makes the memory in which cores count together, and a wake-up for each
+// row. It writes into the duty what they are for.
+func (b *boot) makeBoard(main *duty) (sockets.Gifts, error) {
+	main.Board = board.PlanOf(b.plan.Core.Apps, b.plan.Workers)
+	memory, wakes, err := board.Create(main.Board)
+	if err != nil {
+		return nil, fmt.Errorf("boot: %w", err)
+	}
+	gifts := sockets.Gifts{{Name: "board", FD: memory}}
+	for row, fd := range wakes {
+		gifts = append(gifts, sockets.Gift{Name: wakeName(row), FD: fd})
+	}
+	return gifts, nil
+}
+
+// wakeName is the gift that wakes a row of the board.
+func wakeName(row int) string { return "wake" + strconv.Itoa(row) }
 
 // fillAdvertisePort puts the port that was bound where the plan had to say 0.
 func (b *boot) fillAdvertisePort() {

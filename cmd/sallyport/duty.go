@@ -9,6 +9,7 @@ import (
 	"sallyport/cmd/internal/jail"
 	"sallyport/conf"
 	"sallyport/sockets"
+	"sallyport/upstream/board"
 )
 
 // A duty is all that boot tells a warden, in sealed memory: nothing is left to
@@ -22,6 +23,7 @@ type duty struct {
 
 	// The rest is the main warden's; zero for others, which are on a leash.
 
+	Board     board.Plan  // no rows: there is none
 	Listeners []listening // also those of an app's warden
 	Siblings  []sibling
 	Starter   int    // uid whose orders count, beside 0

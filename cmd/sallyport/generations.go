@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sallyport/cmd/internal/jail"
+	"sallyport/sockets"
+	"sallyport/upstream/board"
 )
 
 // This file is how cores are replaced while they serve. A generation is the cores that
@@ -26,7 +28,7 @@ import (
 const (
 	// generationsMax is how many generations may live at once. A reload that would make
 	// one more has the oldest cut its tunnels, and waits until that one is gone.
-	generationsMax = 4
+	generationsMax = board.Generations
 	// reloadTime is for new cores to be ready.
 	reloadTime = 20 * time.Second
 	// petitionsMax is the reload under way, and one that waits for its end.
@@ -186,6 +188,36 @@ func (w *warden) freeBank() int {
 // row is the number of a core among all that may live at the same time. It is free
 // again when the core was reaped.
 func (w *warden) row(ward *ward) int { return ward.slot + len(w.duty.Wards)*ward.bank }
+
+// openBoard maps the board of the cores, if there is one.
+func (w *warden) openBoard(gifts sockets.Gifts) error {
+	if w.duty.Board.Rows == 0 {
+		return nil
+	}
+	memory, err := gifts.FD("board")
+	if err != nil {
+		return err
+	}
+	wakes := make([]int, w.duty.Board.Rows)
+	for row := range wakes {
+		if wakes[row], err = gifts.FD(wakeName(row)); err != nil {
+			return err
+		}
+	}
+	w.board, err = board.Map(memory, wakes, w.duty.Board)
+	return err
+}
+
+// clearRow gives back what a core held on the board. It is dead and was waited for, so
+// that it writes no more.
+func (w *warden) clearRow(core *ward) {
+	if w.board == nil {
+		return
+	}
+	if err := w.board.Clear(w.row(core)); err != nil {
+		w.log.Error("row not cleared", "process", core.plan.Name, "error", err)
+	}
+}
 
 // cutGeneration has the oldest generation cut its tunnels, once.
 func (w *warden) cutGeneration(number int, now time.Time) {

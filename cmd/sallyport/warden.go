@@ -14,6 +14,7 @@ import (
 
 	"sallyport/cmd/internal/jail"
 	"sallyport/sockets"
+	"sallyport/upstream/board"
 )
 
 // A warden keeps the processes of one uid alive. The main warden has besides
@@ -33,6 +34,7 @@ type warden struct {
 	reload reload
 
 	wards     []*ward
+	board     *board.Memory // of the cores; nil for others, and where there is none
 	listeners sockets.Gifts // empty once closed
 	healed    time.Time     // when they were last looked at
 	unhealed  int           // how often in a row one could not be healed
@@ -149,6 +151,9 @@ func (w *warden) inherit(gifts sockets.Gifts) (err error) {
 		}
 		ward.slot, ward.generation = slot, w.reload.generation
 		w.wards = append(w.wards, ward)
+	}
+	if err := w.openBoard(gifts); err != nil {
+		return err
 	}
 	for _, listener := range w.duty.Listeners {
 		fd, err := gifts.FD(listener.Gift)

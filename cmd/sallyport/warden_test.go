@@ -149,8 +149,7 @@ func TestRestart(t *testing.T) {
 	if died := h.says("process died"); text(died, "process") != "keeper" {
 		t.Errorf("%v", died)
 	}
-	if back := h.says("process ready"); text(back, "process") != "keeper" {
-		t.Errorf("%v", back)
+	for text(h.says("process ready"), "process") != "keeper" { // the core's may come late: another warden says it
 	}
 	if h.ask("exit 7") != "" {
 		t.Error("the core answers an order to exit")

@@ -372,6 +372,9 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 		_ = unix.Kill(-ward.pid, unix.SIGKILL) // what it left in its session: nobody, mostly
 	}
 	ward.pid = 0
+	if ward.isCore() {
+		w.clearRow(ward)
+	}
 	w.closeAdopt(ward)
 	w.suspect = w.suspect || ward.plan.Linked && (ward.unasked(status) || status.Exited() && status.ExitStatus() != exitFine)
 	switch {

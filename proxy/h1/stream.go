@@ -22,7 +22,6 @@ type reply struct {
 	bodiless  bool  // whatever is written is not sent
 	left      int64 // of a Content-Length; -1: until close or last chunk
 	out       []byte
-	gone      chan struct{} // made by Gone
 }
 
 // Next is message.Source: the request's body, or the client's bytes after 101.
@@ -269,30 +268,12 @@ func (c *ClientConn) Abort(message.Reason) {
 	c.expect = false // nor may one begin
 	c.reply.finished = false
 	c.giveOut()
-	c.leave()
 	c.in.stop()
 }
 
-// Gone is message.Stream. A client that leaves is noticed when a write to it
-// fails (2026-11-25: not while the app is at work; that comes with the loop).
-func (c *ClientConn) Gone() <-chan struct{} {
-	if c.reply.gone == nil {
-		c.reply.gone = make(chan struct{})
-	}
-	return c.reply.gone
-}
-
-func (c *ClientConn) leave() {
-	r := &c.reply
-	if r.gone == nil {
-		return
-	}
-	select {
-	case <-r.gone:
-	default:
-		close(r.gone)
-	}
-}
+// Left is message.Stream. What the loop has seen is the connection's end, or half of it;
+// inside of TLS nobody looks.
+func (c *ClientConn) Left() bool { return c.in.raw != nil && c.in.raw.Ended() }
 
 // takeOut is the buffer of the answer; it is only held while there is one.
 func (c *ClientConn) takeOut() []byte {

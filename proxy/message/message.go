@@ -80,8 +80,9 @@ type Stream interface {
 	// the whole answer.
 	Abort(Reason)
 
-	// Gone is closed when nobody is left to answer, as far as the engine has noticed.
-	Gone() <-chan struct{}
+	// Left reports whether the client has gone or has closed its half, as far as the
+	// engine knows. Any goroutine may ask while the exchange lives.
+	Left() bool
 }
 
 // A Reason says why an exchange was aborted.

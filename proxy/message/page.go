@@ -10,6 +10,10 @@ type Page struct {
 	ID       []byte // X-Request-Id; nil if it has none
 }
 
+// retryAfter is when a client may try again that was told that nobody has time (503), in
+// seconds: "Retry-After", RFC 9110, section 10.2.3.
+const retryAfter = "5"
+
 // Send sends p as the whole answer of stream.
 func (p *Page) Send(stream Stream) error {
 	body := make([]byte, 0, 128)
@@ -25,6 +29,9 @@ func (p *Page) Send(stream Stream) error {
 	resp.Fields.Add("Content-Type", []byte("text/plain; charset=utf-8"))
 	if p.Location != "" {
 		resp.Fields.Add("Location", []byte(p.Location))
+	}
+	if p.Status == 503 {
+		resp.Fields.Add("Retry-After", []byte(retryAfter))
 	}
 	if len(p.ID) > 0 {
 		resp.Fields.Add("X-Request-Id", p.ID)

@@ -69,8 +69,9 @@ func (l *Loop) Close() (err error) {
 }
 
 // waitLoop takes events as they come, until Close. It runs inside one call of
-// RawConn.Read: returning false parks the goroutine in Go's poller until epoll has
-// events again, and no edge is lost in between.
+// RawConn.Read: returning false parks the goroutine in Go's poller until an edge comes,
+// which it does for each event behind those that were taken: asking once more before
+// would be a system call in vain, one per three requests.
 func (l *Loop) waitLoop() {
 	events := make([]unix.EpollEvent, eventsMax)
 	_ = l.raw.Read(func(fd uintptr) bool { // its only error is that of Close
@@ -79,12 +80,15 @@ func (l *Loop) waitLoop() {
 			if err != nil {
 				return true // EBADF: closed
 			}
-			if n == 0 {
-				return false
+			if n > 0 {
+				l.clock.Store(time.Now().UnixNano())
 			}
-			l.clock.Store(time.Now().UnixNano())
+			more := n == len(events)
 			for i := range events[:n] {
-				l.dispatch(int(events[i].Fd), events[i].Events)
+				more = l.dispatch(int(events[i].Fd), events[i].Events) || more
+			}
+			if !more {
+				return false
 			}
 		}
 	})
@@ -107,15 +111,19 @@ func errnoError(errno syscall.Errno) error {
 	return nil
 }
 
-// dispatch gives an event to the connection that has the number now.
-func (l *Loop) dispatch(fd int, events uint32) {
+// dispatch gives an event to the connection that has the number now, and reports whether
+// only the next wait can tell that it is dealt with: a listener is level-triggered, and
+// clients whom it has left there are no edge.
+func (l *Loop) dispatch(fd int, events uint32) (again bool) {
 	c, listener := l.at(fd)
 	switch {
 	case c != nil:
 		c.happened(events)
 	case listener != nil:
 		listener.accept()
+		return true
 	}
+	return false
 }
 
 func (l *Loop) at(fd int) (*Conn, *Listener) {

@@ -433,3 +433,48 @@ func TestCloseInTheMiddle(t *testing.T) {
 		c.Close()
 	}
 }
+
+// TestCrowdAtTheDoor: clients who were there before the listener was watched are all
+// welcomed, though no further event comes.
+func TestCrowdAtTheDoor(t *testing.T) {
+	l := started(t)
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tcp.Close()
+	const crowd = 3*acceptMax + 1
+	for range crowd {
+		client, err := net.Dial("tcp", tcp.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+	}
+	file, err := tcp.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	welcomed := make(chan int, crowd)
+	listener, err := l.Listen(fd, func(fd int, _ unix.Sockaddr) { welcomed <- fd }, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	for i := range crowd {
+		select {
+		case fd := <-welcomed:
+			unix.Close(fd)
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%d of %d were welcomed", i, crowd)
+		}
+	}
+}
