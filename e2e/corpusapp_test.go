@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ type wireMessage struct {
 	body    string
 	trailer []string
 	whole   bool // to the last byte of its body
+	raw     string
 }
 
 // errMalformed is wrapped by what is wrong with a message that no reader should have
@@ -192,20 +194,22 @@ func (a *recorder) accept(listener net.Listener) {
 // serve ends when the proxy ends the connection, or the reply of a case says so.
 func (a *recorder) serve(conn net.Conn) {
 	defer conn.Close()
-	r := bufio.NewReader(conn)
+	var heard bytes.Buffer
+	r := bufio.NewReader(io.TeeReader(conn, &heard))
 	for {
 		if _, err := r.Peek(1); err != nil {
 			return
 		}
 		log := a.current()
-		if log == nil || !log.answer(conn, r) {
+		if log == nil || !log.answer(conn, r, &heard) {
 			return
 		}
 	}
 }
 
-// answer reads one request and answers it. It reports whether another may follow.
-func (log *record) answer(conn net.Conn, r *bufio.Reader) bool {
+// answer reads one request and answers it. It reports whether another may follow. heard
+// is what r has read from conn.
+func (log *record) answer(conn net.Conn, r *bufio.Reader, heard *bytes.Buffer) bool {
 	log.mu.Lock()
 	log.open++
 	log.mu.Unlock()
@@ -228,6 +232,7 @@ func (log *record) answer(conn net.Conn, r *bufio.Reader) bool {
 	if err == nil {
 		err = m.readBody(r, false)
 	}
+	m.raw = string(heard.Next(heard.Len() - r.Buffered()))
 	log.mu.Lock()
 	defer log.mu.Unlock()
 	log.open--

@@ -33,6 +33,7 @@ type verdict struct {
 	wrong     string // "" if all was as it should be
 	through   bool   // a request reached the app that should not have
 	malformed bool   // bytes reached the app that are no request
+	log       *record
 }
 
 // players makes the apps of a proxy that is about to be started, in a folder.
@@ -78,7 +79,7 @@ func (p *player) here(text string) string {
 // play plays one case.
 func (p *player) play(c *corpusCase) verdict {
 	v := verdict{corpusCase: c}
-	log := p.app.begin(&record{reply: p.here(c.reply), early: c.early, keep: c.keep})
+	v.log = p.app.begin(&record{reply: p.here(c.reply), early: c.early, keep: c.keep})
 	conn, err := net.Dial("tcp", p.address)
 	if err != nil {
 		v.wrong = err.Error()
@@ -98,7 +99,7 @@ func (p *player) play(c *corpusCase) verdict {
 			err = p.next(conn, r)
 		}
 	}
-	seenErr := p.compareSeen(c, log, &v)
+	seenErr := p.compareSeen(c, v.log, &v)
 	if err = errors.Join(err, seenErr); err != nil {
 		v.wrong = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}

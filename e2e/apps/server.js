@@ -42,7 +42,8 @@ function broken(url, request, reply) {
 }
 
 const app = http.createServer(async (request, reply) => {
-  const url = new URL(request.url, "http://app");
+  // "//" before a path is a host to URL, and "*" nothing that it knows.
+  const url = new URL("http://app" + (request.url[0] === "/" ? request.url : "/"));
   if (url.pathname === "/abort") return request.socket.destroy();
   if (url.pathname === "/broken") return broken(url, request, reply);
   if (url.pathname === "/stream") return stream(url.searchParams, reply);
