@@ -302,3 +302,27 @@ func TestQueueLeft(t *testing.T) {
 		t.Errorf("%v", total.counts)
 	}
 }
+
+// TestQueueReload: the cores of two generations count together, and what waits in the old
+// one has its turn.
+func TestQueueReload(t *testing.T) {
+	s := newScene(t)
+	g := s.gate()
+	s.write("sallyport.toml", "control = \"control.sock\"\n"+fmt.Sprintf(limited, 1))
+	h := s.start()
+	total := turnout{counts: map[int]int{}}
+	total.send(h.http, 5)
+	await(t, "2 at the app", func() bool { return g.in() == 2 })
+	s.reload(h, 2)
+	total.send(h.http, 100-3)
+	total.send(h.http, 1) // one of these finds no place
+	await(t, "one refused", func() bool { return total.of(503) == 1 })
+	if n := g.in(); n != 2 {
+		t.Errorf("%d at the app", n)
+	}
+	g.answer()
+	total.all.Wait()
+	if total.of(200) != 102 || total.of(503) != 1 || g.most != 2 {
+		t.Errorf("%v, at most %d at a time", total.counts, g.most)
+	}
+}

@@ -121,6 +121,9 @@ func TestLine(t *testing.T) {
 		if got := <-s.come; got != fmt.Sprint(number) {
 			t.Fatalf("%s came, and it was the turn of %d", got, number)
 		}
+		if left, got := inFlight+places-1-number, s.app.queue.Stats().Queued; got != left {
+			t.Errorf("%d have a place, and %d wait", got, left)
+		}
 	}
 	close(s.next)
 	for range inFlight + places {
@@ -246,6 +249,9 @@ func TestHold(t *testing.T) {
 			if e := <-over; e.err != nil {
 				t.Errorf("%+v", e)
 			}
+		}
+		if s.app.queue.Held() {
+			t.Error("requests are held, and the app is there")
 		}
 		s.rests()
 	}
