@@ -396,6 +396,11 @@ func TestKillGenerations(t *testing.T) {
 			}
 			return false
 		})
+		old := cores[len(cores)-2] // else it may welcome one more guest
+		await(t, "the old core's doors to close", func() bool { return !listens(t, old.pid) })
+		if !listens(t, cores[len(cores)-1].pid) {
+			t.Error("the new core has no door")
+		}
 		guests = append(guests, s.webSocket(h, "https"))
 	}
 	for i := range cores[:2] { // the one in force is the last
@@ -420,4 +425,29 @@ func TestKillGenerations(t *testing.T) {
 	if !refused(h.https) {
 		t.Error("somebody listens")
 	}
+}
+
+// listens says whether a process has a socket that listens to TCP over IPv4.
+func listens(t *testing.T, pid int) bool {
+	t.Helper()
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const state, inode, listening = 3, 9, "0A" // proc_pid_net(5)
+	doors := map[string]bool{}
+	for line := range strings.Lines(string(table)) {
+		if words := strings.Fields(line); words[state] == listening {
+			doors["socket:["+words[inode]+"]"] = true
+		}
+	}
+	folder := fmt.Sprintf("/proc/%d/fd/", pid)
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		to, _ := os.Readlink(folder + e.Name())
+		return doors[to]
+	})
 }
