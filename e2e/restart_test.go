@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // restartRounds is how often each app is restarted; SALLYPORT_RESTARTS says otherwise.
@@ -108,7 +109,7 @@ func TestRestart(t *testing.T) {
 			takes(t, s.path("app/app.sock"))
 			s.write("sallyport.toml", six)
 			h := s.start()
-			ctx, stop := context.WithTimeout(t.Context(), loadMax)
+			ctx, stop := context.WithTimeout(t.Context(), time.Duration(rounds)*loadMax)
 			c := new(custom)
 			for number := range clients {
 				c.done.Go(func() { c.askLoop(ctx, h.http, number) })

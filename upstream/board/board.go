@@ -142,12 +142,12 @@ func (b *Board) arm() {
 	}
 }
 
-// rearm starts the next pause if anybody is left. Whoever comes between the two
+// rearm starts the next pause if anybody is left, or stock is still to be taken. Whoever comes between the two
 // stores finds armed false and starts it himself.
 func (b *Board) rearm() {
 	_ = b.woken.SetReadDeadline(time.Time{}) // fails after Close only
 	b.armed.Store(false)
-	if b.waiters.Load() > 0 {
+	if b.waiters.Load() > 0 || b.memory.cleared().Load() != b.seen {
 		b.arm()
 	}
 }

@@ -383,6 +383,9 @@ func TestHeldLooks(t *testing.T) {
 		}
 	}
 	q.Shut(0)
+	q.mu.Lock()
+	q.probed = in(time.Hour)
+	q.mu.Unlock()
 	if _, err := q.Acquire(&w, 0, in(probePause/20), nil); !errors.Is(err, ErrTime) {
 		t.Error(err)
 	}

@@ -11,7 +11,7 @@
 // A word has 64 bits. Every one has a fixed writer, or is taken by compare-and-swap:
 //
 //	word        number               value                        who writes
-//	cleared     1                    counts calls of Clear        the warden, a core that opens
+//	cleared     1                    time of the last Clear       the warden, a core that opens
 //	next        1 per app            the last ticket drawn        all: add
 //	head        rows per app         ticket of the oldest that    its row
 //	                                 would take a slot; 0: none

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -113,7 +114,7 @@ func (m *Memory) Unmap() error {
 	return nil
 }
 
-// cleared is the word that Clear counts up.
+// cleared is the word that says when the last Clear was, in unix nanoseconds.
 func (m *Memory) cleared() *atomic.Uint64 { return &m.all[0] }
 
 // Clear frees all that a process held which had this row and has been waited for
@@ -126,7 +127,7 @@ func (m *Memory) Clear(row int) error {
 		return fmt.Errorf("board: clear: no row %d among %d", row, m.plan.Rows)
 	}
 	m.sweep(row)
-	m.cleared().Add(1)
+	m.cleared().Store(uint64(time.Now().UnixNano())) // which whoever wrote it before could not foresee
 	m.wakeAll()
 	return nil
 }
