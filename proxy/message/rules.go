@@ -13,7 +13,9 @@ type Refusal struct {
 	Cause  string // a constant of few words: the log and the counters go by it
 }
 
-func (r *Refusal) Error() string { return "message: refused: " + r.Cause }
+func (r *Refusal) Error() string {
+	return "message: refused: " + r.Cause
+}
 
 // The refusals. Each is named where its rule is quoted.
 var (

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -132,21 +133,27 @@ func (c *Conn) Write(p []byte) (int, error) {
 			return sent, err
 		}
 		n, errno := rawWrite(c.fd, p[sent:])
-		switch {
-		case errno == unix.EINTR:
-			c.writing.again()
-		case errno == unix.EAGAIN:
-			if err := c.awaitRoom(); err != nil {
-				return sent, err
-			}
-		case errno != 0:
-			return sent, os.NewSyscallError("write", errno)
-		default:
+		if errno == 0 {
 			sent += n
-			c.writing.again()
+		}
+		if err := c.afterWrite("write", errno); err != nil {
+			return sent, err
 		}
 	}
 	return sent, nil
+}
+
+// afterWrite readies c for the write that follows one that ended with errno, or says why
+// there can be none.
+func (c *Conn) afterWrite(call string, errno syscall.Errno) error {
+	switch errno {
+	case 0, unix.EINTR:
+		c.writing.again()
+		return nil
+	case unix.EAGAIN:
+		return c.awaitRoom()
+	}
+	return os.NewSyscallError(call, errno)
 }
 
 // awaitRoom has the loop tell when a peer that took less than it was given has room

@@ -151,19 +151,12 @@ func (p *Pipe) DrainTo(c *Conn) (int, error) {
 			return sent, err
 		}
 		n, errno := rawSplice(p.out, c.fd, p.held)
-		switch {
-		case errno == unix.EINTR:
-			c.writing.again()
-		case errno == unix.EAGAIN:
-			if err := c.awaitRoom(); err != nil {
-				return sent, err
-			}
-		case errno != 0:
-			return sent, os.NewSyscallError("splice", errno)
-		default:
+		if errno == 0 {
 			sent += n
 			p.held -= n
-			c.writing.again()
+		}
+		if err := c.afterWrite("splice", errno); err != nil {
+			return sent, err
 		}
 	}
 	return sent, nil

@@ -142,8 +142,8 @@ func (b *Board) arm() {
 	}
 }
 
-// rearm starts the next pause if anybody is left, or stock is still to be taken. Whoever comes between the two
-// stores finds armed false and starts it himself.
+// rearm starts the next pause if anybody is left, or stock is still to be taken. Whoever
+// comes between the two stores finds armed false and starts it himself.
 func (b *Board) rearm() {
 	_ = b.woken.SetReadDeadline(time.Time{}) // fails after Close only
 	b.armed.Store(false)
