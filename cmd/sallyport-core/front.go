@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -109,9 +110,11 @@ func (f *front) open() error {
 // refuse is told when connections cannot be accepted for a while.
 func (f *front) refuse(d door) func(error) {
 	return func(err error) {
-		f.log.Error().Err(err).Str("listener", d.name).
-			Str("hint", "raise the limit of open files (LimitNOFILE=), or lower the number of connections").
-			Msg("connection not accepted")
+		hint := "the listener is tried again ten times a second, and mended by the warden if it was closed"
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+			hint = "raise the limit of open files (LimitNOFILE=), or lower the number of connections"
+		}
+		f.log.Error().Err(err).Str("listener", d.name).Str("hint", hint).Msg("connection not accepted")
 	}
 }
 
