@@ -154,7 +154,7 @@ func openFrontAs(t *testing.T, log io.Writer, change func(*conf.Core)) (f *front
 	if f, err = newFront(plan, shared, gifts, zerolog.New(log)); err != nil {
 		t.Fatal(err)
 	}
-	f.garbage.watched.Store(true) // by nobody: the percent is the process's, and other tests look at it
+	f.garbage.watched.Store(true)                                      // by nobody: the percent is the process's, and other tests look at it
 	f.tls = &tls.Config{Certificates: []tls.Certificate{throwAway(t)}} // instead of a keeper's
 	if err := f.open(); err != nil {
 		t.Fatal(err)
