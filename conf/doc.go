@@ -157,7 +157,8 @@
 //   - hold is for a socket that is not there or refuses: requests of any method wait for
 //     it, as nothing of them was sent; then the answer is 502.
 //
-// And where the default depends: workers = 0 is 1; https is not bound while no
+// And where the default depends: workers = 0 is one for every two processors that the
+// machine or the cgroup gives, and a core runs on one; https is not bound while no
 // site has tls; limits.line is at most limits.head; site.redirect is true only
 // where the site has tls and there is an http address.
 //

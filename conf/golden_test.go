@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 func operator() Surroundings {
 	env := map[string]string{"XDG_RUNTIME_DIR": "/run/user/1000", "HOME": "/home/operator"}
 	return Surroundings{
-		UID: 1000, GID: 1000, Folder: "/etc/sallyport", Host: "Desk",
+		UID: 1000, GID: 1000, Folder: "/etc/sallyport", Host: "Desk", Processors: 5,
 		Env: func(name string) string { return env[name] },
 		Accounts: Accounts{
 			Users: []Account{

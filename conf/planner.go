@@ -53,7 +53,7 @@ func newPlanner(file, absolute string, tree *value, keys keyTable, at Surroundin
 // make apps and certificates, and listeners ask whether there are certificates.
 func (p *planner) resolve() {
 	plan, root := p.plan, p.root
-	plan.Workers = max(1, int(root.number("workers")))
+	plan.Workers = p.workers()
 	plan.Core.Workers = plan.Workers
 	plan.Sandbox = root.text("sandbox")
 	plan.Users = p.users()
@@ -211,4 +211,13 @@ func (p *planner) mistake(place Place, f fault) {
 // notice notes what is worth a line at each start.
 func (p *planner) notice(place Place, f fault) {
 	p.plan.Notices = append(p.plan.Notices, Mistake{place, f.what, f.hint})
+}
+
+// workers is how many cores there are. Each runs on one processor, and by default every
+// other one is left to the apps: on two, two cores serve no more requests than one does.
+func (p *planner) workers() int {
+	if n := int(p.root.number("workers")); n > 0 {
+		return n
+	}
+	return max(1, p.at.Processors/2)
 }

@@ -3,6 +3,7 @@ package conf
 import (
 	"fmt"
 	"os"
+	"runtime"
 )
 
 // Surroundings are the facts outside the file on which a plan depends. They are
@@ -13,6 +14,8 @@ type Surroundings struct {
 	Host     string              // the machine's own name, "" when it has none
 	Env      func(string) string // looks up one variable, "" when it is not set; nil: none is set
 	Accounts Accounts            // of this machine
+
+	Processors int // that sallyport may run on, within the quota of its cgroup; 0 is as 1
 }
 
 // Here is the surroundings of this process. It fails when the accounts, the
@@ -37,6 +40,8 @@ func Here() (Surroundings, error) {
 		Host:     host,
 		Env:      os.Getenv,
 		Accounts: accounts,
+
+		Processors: runtime.GOMAXPROCS(0),
 	}, nil
 }
 

@@ -41,6 +41,7 @@ func runAll(m *testing.M) int {
 		return 1
 	}
 	os.Setenv(binEnv, dir)
+	os.Setenv("GOMAXPROCS", "2") // as the golden plans, whatever this machine has
 	code := m.Run()
 	if left := ours(); len(left) > 0 && !until(2*time.Second, func() bool { return len(ours()) == 0 }) {
 		fmt.Fprintf(os.Stderr, "e2e: processes left behind: %v\n", left)

@@ -82,7 +82,7 @@ func passageAllocations(t *testing.T, keepalive int) {
 	c := &looping{request: get("X-Forwarded-For: 1.2.3.4", "Cookie: a=b"), next: make(chan struct{}), waits: make(chan struct{})}
 	served := make(chan struct{})
 	go func() {
-		e.Serve(c, message.Peer{Addr: netip.MustParseAddrPort("192.0.2.1:4242")}, false)
+		e.Serve(c, message.Peer{Addr: netip.MustParseAddrPort("192.0.2.1:4242")})
 		close(served)
 	}()
 	<-c.waits

@@ -214,16 +214,17 @@ func (w *world) serve(conn net.Conn) {
 	}
 	raw := w.adopt(conn)
 	if !w.secure {
-		w.engine.Start(raw, raw, peer, false)
+		w.engine.Start(raw, raw, peer)
 		return
 	}
-	session := tls.Server(raw, serverTLS())
+	records := loop.NewRecords(raw, raw)
+	session := tls.Server(records, serverTLS())
 	if err := session.HandshakeContext(context.Background()); err != nil {
 		raw.Close()
 		w.serving.Done()
 		return
 	}
-	w.engine.Start(session, raw, peer, true)
+	w.engine.StartSecure(session, records, peer)
 }
 
 // adopt moves a connection from Go's poller to the loop.

@@ -142,7 +142,7 @@ func (f *front) welcome(d door, fd int, from unix.Sockaddr) {
 // begin begins HTTP, or TLS before it, on conn, which is raw or made on it.
 func (f *front) begin(d door, conn net.Conn, raw *loop.Conn, peer message.Peer) {
 	if !d.secure {
-		f.engine.Start(conn, raw, peer, false)
+		f.engine.Start(conn, raw, peer)
 		return
 	}
 	if f.handshake > 0 {
@@ -161,7 +161,8 @@ func (f *front) begin(d door, conn net.Conn, raw *loop.Conn, peer message.Peer) 
 // each collection.
 func (f *front) shakeHands(conn net.Conn, raw *loop.Conn, peer message.Peer) {
 	f.garbage.stir()
-	session := tls.Server(conn, f.tls)
+	records := loop.NewRecords(conn, raw)
+	session := tls.Server(records, f.tls)
 	if err := session.Handshake(); err != nil {
 		f.log.Debug().Err(err).Stringer("peer", peer.Addr).Msg("handshake failed")
 		raw.Close()
@@ -169,7 +170,7 @@ func (f *front) shakeHands(conn net.Conn, raw *loop.Conn, peer message.Peer) {
 		return
 	}
 	_ = raw.SetDeadline(time.Time{}) // never fails
-	f.engine.Start(session, raw, peer, true)
+	f.engine.StartSecure(session, records, peer)
 }
 
 // left notes the end of a connection.

@@ -291,14 +291,3 @@ func TestClosingAlert(t *testing.T) {
 		}
 	}
 }
-
-// TestPart: the parts of all workers are at least all processors, and each has one.
-func TestPart(t *testing.T) {
-	for _, test := range []struct{ all, workers, want int }{
-		{1, 1, 1}, {1, 2, 1}, {2, 2, 1}, {2, 3, 1}, {3, 2, 2}, {8, 2, 4}, {8, 3, 3}, {8, 8, 1}, {64, 256, 1},
-	} {
-		if got := part(test.all, test.workers); got != test.want {
-			t.Errorf("%d processors for %d workers: %d each, want %d", test.all, test.workers, got, test.want)
-		}
-	}
-}

@@ -84,7 +84,7 @@ func run(args []string, log zerolog.Logger) error {
 		return err
 	}
 	log = log.Level(level)
-	shareProcessors(plan.Workers)
+	runtime.GOMAXPROCS(1) // more processors are for more cores
 	shared, err := openBoard(given)
 	if err != nil {
 		return err
@@ -117,18 +117,6 @@ func run(args []string, log zerolog.Logger) error {
 		return tlsload.ErrClosed
 	}
 }
-
-// shareProcessors keeps one of several cores from running on more processors than are
-// its part: cores in each other's way cost more than one that waits for a moment. One
-// alone has what Go gives it, which follows the limits of its cgroup.
-func shareProcessors(workers int) {
-	if workers > 1 {
-		runtime.GOMAXPROCS(part(runtime.GOMAXPROCS(0), workers))
-	}
-}
-
-// part is how many of all one of some workers has: rounded up, and so at least one.
-func part(all, workers int) int { return (all + workers - 1) / workers }
 
 // An inheritance is what the warden gave.
 type inheritance struct {

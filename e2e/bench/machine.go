@@ -20,6 +20,7 @@ type machine struct {
 	Commit   string            `json:"commit"` // of sallyport; "+" after it: with changes
 	System   string            `json:"system"`
 	Kernel   string            `json:"kernel"`
+	TCP      string            `json:"tcp"` // congestion control
 	CPU      string            `json:"cpu"`
 	Cores    int               `json:"cores"`
 	Memory   int64             `json:"memory_mib"`
@@ -45,6 +46,7 @@ func (b *bench) machine() (machine, error) {
 		Commit:   commit(),
 		System:   field("/etc/os-release", `PRETTY_NAME="(.*)"`),
 		Kernel:   unix.ByteSliceToString(name.Release[:]),
+		TCP:      tcp(),
 		CPU:      field("/proc/cpuinfo", `model name\s*: (.*)`),
 		Cores:    runtime.NumCPU(),
 		Memory:   int64(info.Totalram) * int64(info.Unit) >> 20,

@@ -81,6 +81,7 @@ func main() {
 		fail(redraw(o.redraw))
 		return
 	}
+	fail(withdraw())
 	fail(run(ctx, o))
 }
 

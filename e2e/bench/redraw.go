@@ -106,8 +106,8 @@ func (r results) summary(name string) []byte {
 			f.Title, f.Unit, short(f.Median), group[best].Peer, short(group[best].Median), f.Ratio)
 	}
 	m := r.Machine
-	fmt.Fprintf(&out, "\nLess is better. %s, commit %s, %s with %d cores, Linux %s; medians of %d rounds. [All figures](%s.md), and drawn:\n\n",
-		m.Date[:len("2006-01-02")], m.Commit, m.CPU, m.Cores, m.Kernel, m.Rounds, name)
+	fmt.Fprintf(&out, "\nLess is better. %s, commit %s, %s with %d cores, Linux %s, TCP %s; medians of %d rounds. [All figures](%s.md), and drawn:\n\n",
+		m.Date[:len("2006-01-02")], m.Commit, m.CPU, m.Cores, m.Kernel, m.TCP, m.Rounds, name)
 	fmt.Fprintf(&out, "![Processor time and memory of sallyport and other proxies](%s.svg)\n", name)
 	return out.Bytes()
 }

@@ -156,8 +156,8 @@ X-Forwarded-For, X-Forwarded-Proto and X-Request-Id (h2o: not the last).
 	for _, key := range slices.Sorted(maps.Keys(notes)) {
 		fmt.Fprintln(&out, notes[key])
 	}
-	fmt.Fprintf(&out, "\n%s, commit %s, %.0f minutes. %s, %d cores, %d MiB; %s, Linux %s; %s.\n",
-		m.Date, m.Commit, m.Minutes, m.CPU, m.Cores, m.Memory, m.System, m.Kernel, m.Go)
+	fmt.Fprintf(&out, "\n%s, commit %s, %.0f minutes. %s, %d cores, %d MiB; %s, Linux %s, TCP %s; %s.\n",
+		m.Date, m.Commit, m.Minutes, m.CPU, m.Cores, m.Memory, m.System, m.Kernel, m.TCP, m.Go)
 	for _, name := range slices.Sorted(maps.Keys(m.Versions)) {
 		fmt.Fprintf(&out, "%s: %s. ", name, m.Versions[name])
 	}

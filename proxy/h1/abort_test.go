@@ -34,7 +34,7 @@ func TestAbortWhileContinueIsSent(t *testing.T) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		e.Serve(server, message.Peer{}, false)
+		e.Serve(server, message.Peer{})
 	}()
 	if _, err := io.WriteString(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"); err != nil {
 		t.Fatal(err)

@@ -201,7 +201,7 @@ func TestExchangesAllocateNothing(t *testing.T) {
 		e := &Engine{Handler: &answerer{length: test.length, body: make([]byte, 1000)}, Limits: limits, Buffers: new(Buffers)}
 		served := make(chan struct{})
 		go func() {
-			e.Serve(c, message.Peer{}, false)
+			e.Serve(c, message.Peer{})
 			close(served)
 		}()
 		<-c.waits

@@ -63,7 +63,7 @@ func converse(client, app []string) *dialogue {
 	d := &dialogue{app: app}
 	conn := &script{pieces: client}
 	e := &Engine{Handler: d, Limits: fuzzLimits, Buffers: new(Buffers), Refused: d.refused}
-	e.Serve(conn, message.Peer{}, false)
+	e.Serve(conn, message.Peer{})
 	d.toClient = conn.said
 	return d
 }

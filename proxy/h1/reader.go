@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sallyport/proxy/message"
+	"sallyport/sockets/loop"
 )
 
 // Sizes of the pooled buffers. A head fits the small one nearly always; a body
@@ -17,12 +18,14 @@ const (
 	smallBytes = 4 << 10
 	outBytes   = 16 << 10 // what is gathered of an answer before it is sent
 	largeBytes = 64 << 10
+
+	sealedBytes = largeBytes / loop.RecordBytes * (loop.RecordBytes + loop.RecordFrame)
 )
 
 // Buffers are the pools that all connections of a process share. The zero value
 // is ready. What grew beyond largeBytes is not taken back.
 type Buffers struct {
-	small, out, large sync.Pool // of pointers to arrays of these sizes
+	small, out, large, sealed sync.Pool // of pointers to arrays of these sizes
 }
 
 func (b *Buffers) takeSmall() []byte {
@@ -46,6 +49,14 @@ func (b *Buffers) takeOut() []byte {
 	return new([outBytes]byte)[:0]
 }
 
+// takeSealed is a buffer for what largeBytes become in a TLS session.
+func (b *Buffers) takeSealed() []byte {
+	if p, ok := b.sealed.Get().(*[sealedBytes]byte); ok {
+		return p[:]
+	}
+	return new([sealedBytes]byte)[:]
+}
+
 // give takes back a buffer of one of the sizes; nil and others are left to the
 // collector.
 func (b *Buffers) give(p []byte) {
@@ -56,6 +67,8 @@ func (b *Buffers) give(p []byte) {
 		b.out.Put((*[outBytes]byte)(p[:outBytes]))
 	case largeBytes:
 		b.large.Put((*[largeBytes]byte)(p[:largeBytes]))
+	case sealedBytes:
+		b.sealed.Put((*[sealedBytes]byte)(p[:sealedBytes]))
 	}
 }
 
@@ -70,6 +83,7 @@ type reader struct {
 	idle time.Duration // the longest wait of one fill; 0 leaves the deadline as it stands
 	rate rate          // how fast the peer has to be
 
+	full    bool        // the last fill found no end of what was there
 	stopped atomic.Bool // by stop, until resume
 }
 
@@ -138,6 +152,7 @@ func (r *reader) fill() error {
 	}
 	n, err := r.conn.Read(r.buf[r.to:])
 	r.to += n
+	r.full = r.to == len(r.buf)
 	if r.rate.least > 0 {
 		r.rate.account(time.Duration(r.now()-begun), n)
 	}
@@ -148,6 +163,12 @@ func (r *reader) fill() error {
 		return nil
 	}
 	return err
+}
+
+// drained reports whether a fill would find nothing. It is worth to know of a TLS session,
+// which allocates to find out.
+func (r *reader) drained() bool {
+	return r.records != nil && !r.full && r.records.Drained() && !r.raw.Ready()
 }
 
 // makeRoom moves the unused bytes to the front, or doubles the buffer. Callers

@@ -41,25 +41,32 @@ type Engine struct {
 // Start speaks HTTP/1 on conn, whose bytes come from raw, and returns at once: the
 // connection lives in raw's loop until it ends, and has a goroutine only while there is
 // something to do.
-func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer, secure bool) {
-	c := e.open(wire{conn, raw}, peer, secure)
+func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer) {
+	c := e.open(wire{conn: conn, raw: raw}, peer)
 	c.resume = c.serve
 	if conn != net.Conn(raw) {
-		raw.Run(c.resume) // TLS may hold bytes already that raw knows nothing of
+		raw.Run(c.resume) // conn may hold bytes already that raw knows nothing of
 		return
 	}
 	c.setIdle(e.Limits.HeadTime)
 	raw.Idle(c.resume)
 }
 
+// StartSecure is Start for a TLS session that runs on records.
+func (e *Engine) StartSecure(session net.Conn, records *loop.Records, peer message.Peer) {
+	c := e.open(wire{session, records.Raw(), records}, peer)
+	c.resume = c.serve
+	c.in.raw.Run(c.resume) // the session may hold bytes already
+}
+
 // Serve speaks HTTP/1 on conn, which waits by itself, until the connection ends.
-func (e *Engine) Serve(conn net.Conn, peer message.Peer, secure bool) {
-	e.open(wire{conn: conn}, peer, secure).serve()
+func (e *Engine) Serve(conn net.Conn, peer message.Peer) {
+	e.open(wire{conn: conn}, peer).serve()
 }
 
 // open begins the books on a connection, which may be cut from then on.
-func (e *Engine) open(w wire, peer message.Peer, secure bool) *ClientConn {
-	c := &ClientConn{engine: e, peer: peer, secure: secure}
+func (e *Engine) open(w wire, peer message.Peer) *ClientConn {
+	c := &ClientConn{engine: e, peer: peer}
 	c.in.wire, c.in.buffers = w, e.Buffers
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -105,7 +112,6 @@ type ClientConn struct {
 	engine *Engine
 	peer   message.Peer
 	resume func() // serve, made once; nil for a connection that waits by itself
-	secure bool
 	in     reader
 	served int // exchanges
 	*turn      // nil while idle in a loop
@@ -239,8 +245,11 @@ func (c *ClientConn) awaitRequest() arrival {
 
 // tryFill fills with what is there, and waits only where nobody else can.
 func (c *ClientConn) tryFill() error {
-	if c.in.raw == nil {
+	switch {
+	case c.in.raw == nil:
 		return c.in.fill()
+	case c.in.drained():
+		return loop.ErrWouldBlock
 	}
 	c.in.raw.Try(true)
 	defer c.in.raw.Try(false)
@@ -267,7 +276,7 @@ func (c *ClientConn) readHead() *message.Refusal {
 	case err != nil:
 		return refusalOf(err)
 	}
-	req.Secure = c.secure
+	req.Secure = c.in.records != nil
 	how, minor, err := parseRequest(head, req, &c.lower, &c.engine.Limits)
 	c.reply.minor = minor
 	if err != nil {

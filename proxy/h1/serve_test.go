@@ -52,7 +52,7 @@ func TestWaitsHaveTheirLimits(t *testing.T) {
 		conn := &script{pieces: append([]string(nil), post...)}
 		e := &Engine{Handler: serveFunc(readAll), Limits: limits, Buffers: new(Buffers)}
 		begun := time.Now()
-		e.Serve(conn, message.Peer{}, false)
+		e.Serve(conn, message.Peer{})
 		if len(conn.limits) != len(test.want) {
 			t.Fatalf("%s: %d reads; said %q", name, len(conn.limits), conn.said)
 		}
@@ -142,7 +142,7 @@ func TestDrainAsARequestComes(t *testing.T) {
 		}}
 		ours, theirs := net.Pipe()
 		served, drained := make(chan struct{}), make(chan struct{})
-		go func() { e.Serve(ours, message.Peer{}, false); close(served) }()
+		go func() { e.Serve(ours, message.Peer{}); close(served) }()
 		go func() { e.Drain(); close(drained) }()
 		if _, err := io.WriteString(theirs, "GET / HT"); err == nil {
 			_, _ = io.WriteString(theirs, "TP/1.1\r\nHost: a.test\r\n\r\n")
@@ -191,7 +191,7 @@ func TestUnfinishedExchanges(t *testing.T) {
 			served++
 			test.serve(ex)
 		})}
-		e.Serve(conn, message.Peer{}, false)
+		e.Serve(conn, message.Peer{})
 		if served != 1 || !strings.HasSuffix(string(conn.said), test.said) || test.said == "" && len(conn.said) > 0 {
 			t.Errorf("%s: served %d, said %q", name, served, conn.said)
 		}
@@ -218,7 +218,7 @@ func TestBodyLeftUnread(t *testing.T) {
 				_ = ex.Stream.Reply(&message.Response{Status: 204})
 				_ = ex.Stream.Finish(nil)
 			})}
-			e.Serve(conn, message.Peer{}, false)
+			e.Serve(conn, message.Peer{})
 			if served != 1 || strings.Count(string(conn.said), "HTTP/1.1") != 1 || !strings.Contains(string(conn.said), "\r\nConnection: close\r\n") {
 				t.Errorf("%q, %d read: served %d, said %q", request, read, served, conn.said)
 			}
@@ -239,7 +239,7 @@ func TestEmptyWritesAndTrailers(t *testing.T) {
 		trailer.Add("A", []byte("b"))
 		_ = ex.Stream.Finish(&trailer)
 	})}
-	e.Serve(conn, message.Peer{}, false)
+	e.Serve(conn, message.Peer{})
 	if _, body, _ := strings.Cut(string(conn.said), "\r\n\r\n"); body != "1\r\nx\r\n0\r\nA: b\r\n\r\n" {
 		t.Errorf("%q", body)
 	}

@@ -12,14 +12,15 @@ import (
 // A wire is a connection, and the loop's part of it. It is where limits are set and
 // bytes go; reads are the reader's.
 type wire struct {
-	conn net.Conn
-	raw  *loop.Conn // what conn is, or is made on; nil where conn waits by itself
+	conn    net.Conn
+	raw     *loop.Conn    // what conn is, or is made on; nil where conn waits by itself
+	records *loop.Records // between the two, if conn is a TLS session
 }
 
 // wireOf is the wire of a connection that is raw itself, or waits by itself.
 func wireOf(conn net.Conn) wire {
 	raw, _ := conn.(*loop.Conn)
-	return wire{conn, raw}
+	return wire{conn: conn, raw: raw}
 }
 
 // limitRead ends reads that go on after wait; 0 is no limit, and less is the past.
@@ -58,7 +59,8 @@ func deadlineOf(wait time.Duration) time.Time {
 }
 
 // write sends all of p. The limit is on progress: a peer that takes a little within
-// each idle may take as long as it likes. 0 leaves the limit as it stands.
+// each idle may take as long as it likes. 0 leaves the limit as it stands. A TLS session
+// cannot go on after a limit, so no more than a record is given to it.
 func (w *wire) write(p []byte, idle time.Duration) (int, error) {
 	sent := 0
 	for {

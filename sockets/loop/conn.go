@@ -107,6 +107,14 @@ func (c *Conn) Try(on bool) { c.instant = on }
 // Look has the next Read ask the kernel, whether or not the loop has heard of bytes.
 func (c *Conn) Look() { c.reading.again() }
 
+// Ready reports whether the next Read would ask the kernel: the loop has heard of bytes or
+// of the end, or the last Read left some.
+func (c *Conn) Ready() bool {
+	c.reading.mu.Lock()
+	defer c.reading.mu.Unlock()
+	return c.reading.ready
+}
+
 // Run has a worker call resume now.
 func (c *Conn) Run(resume func()) { c.loop.workers.run(resume) }
 
