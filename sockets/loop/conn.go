@@ -87,7 +87,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			c.reading.again()
 		case errno == unix.EAGAIN:
 		case errno != 0:
-			return 0, os.NewSyscallError("read", errno)
+			return 0, os.NewSyscallError("recvfrom", errno)
 		case n == 0:
 			c.reading.again() // it stays the end
 			return 0, io.EOF
@@ -144,7 +144,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		if errno == 0 {
 			sent += n
 		}
-		if err := c.afterWrite("write", errno); err != nil {
+		if err := c.afterWrite("sendto", errno); err != nil {
 			return sent, err
 		}
 	}
