@@ -98,7 +98,8 @@ func newFront(plan *conf.Core, shared *board.Board, gifts sockets.Gifts, log zer
 // open begins to accept.
 func (f *front) open() error {
 	for _, d := range f.doors {
-		listener, err := f.loop.Listen(d.fd, func(fd int, from unix.Sockaddr) { f.welcome(d, fd, from) }, f.refuse(d))
+		failed := f.refuse(d)
+		listener, err := f.loop.Listen(d.fd, func(fd int, from unix.Sockaddr) { f.welcome(d, failed, fd, from) }, failed)
 		if err != nil {
 			return fmt.Errorf("core: listener %s: %w", d.name, err)
 		}
@@ -107,27 +108,30 @@ func (f *front) open() error {
 	return nil
 }
 
-// refuse is told when connections cannot be accepted for a while.
+// refuse is told when connections cannot be accepted for a while, which it says once a
+// second at most. Only the loop calls it.
 func (f *front) refuse(d door) func(error) {
+	log, times := f.log.Sample(&zerolog.BurstSampler{Burst: 1, Period: time.Second}), 0
 	return func(err error) {
+		times++
 		hint := "the listener is tried again ten times a second, and mended by the warden if it was closed"
 		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 			hint = "raise the limit of open files (LimitNOFILE=), or lower the number of connections"
 		}
-		f.log.Error().Err(err).Str("listener", d.name).Str("hint", hint).Msg("connection not accepted")
+		log.Error().Err(err).Str("listener", d.name).Int("times", times).Str("hint", hint).Msg("connection not accepted")
 	}
 }
 
 // welcome takes a new connection, on the loop: it must not wait. Nothing runs for
 // the client until its first bytes are there.
-func (f *front) welcome(d door, fd int, from unix.Sockaddr) {
+func (f *front) welcome(d door, failed func(error), fd int, from unix.Sockaddr) {
 	peer := peerOf(from)
 	if f.stranger(fd, peer) {
 		return
 	}
 	raw := new(loop.Conn)
 	if err := f.loop.Adopt(raw, fd); err != nil {
-		f.refuse(d)(err)
+		failed(err)
 		return
 	}
 	f.connections.Add(1)

@@ -18,6 +18,7 @@ import (
 type Conn struct {
 	loop *Loop
 	fd   int
+	turn int32 // of its events
 
 	reading side
 	writing side
@@ -171,7 +172,7 @@ func (c *Conn) awaitRoom() error {
 		return nil
 	}
 	c.armed = true
-	return c.loop.control(unix.EPOLL_CTL_MOD, c.fd, writeEvents)
+	return c.loop.control(unix.EPOLL_CTL_MOD, c.fd, c.turn, writeEvents)
 }
 
 // await waits until s may be ready, and takes the readiness.

@@ -37,7 +37,7 @@ func (l *Loop) Listen(fd int, welcome func(fd int, from unix.Sockaddr), failed f
 	l.mu.Lock()
 	l.listeners = append(slices.Clone(l.listeners), listener)
 	l.mu.Unlock()
-	if err := l.control(unix.EPOLL_CTL_ADD, fd, listenEvents); err != nil {
+	if err := l.control(unix.EPOLL_CTL_ADD, fd, 0, listenEvents); err != nil {
 		l.dismiss(listener)
 		unix.Close(fd)
 		return nil, err
@@ -70,7 +70,7 @@ func (a *Listener) accept() {
 // who are served must end first, and the event would not go away by itself.
 func (a *Listener) pause(err error) {
 	a.paused = true
-	_ = a.loop.control(unix.EPOLL_CTL_DEL, a.number, 0) // it was added
+	_ = a.loop.control(unix.EPOLL_CTL_DEL, a.number, 0, 0) // it was added
 	a.failed(fmt.Errorf("loop: accept: %w", err))
 }
 
@@ -78,7 +78,7 @@ func (a *Listener) pause(err error) {
 func (a *Listener) resume() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.paused && !a.closed && a.loop.control(unix.EPOLL_CTL_ADD, a.number, listenEvents) == nil {
+	if a.paused && !a.closed && a.loop.control(unix.EPOLL_CTL_ADD, a.number, 0, listenEvents) == nil {
 		a.paused = false
 	}
 }
@@ -97,7 +97,7 @@ func (a *Listener) Close() error {
 	a.closed = true
 	a.loop.dismiss(a)
 	if !a.paused {
-		_ = a.loop.control(unix.EPOLL_CTL_DEL, a.number, 0) // close alone does not: others share the socket
+		_ = a.loop.control(unix.EPOLL_CTL_DEL, a.number, 0, 0) // close alone does not: others share the socket
 	}
 	return os.NewSyscallError("close", unix.Close(a.number))
 }

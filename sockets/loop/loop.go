@@ -33,6 +33,7 @@ type Loop struct {
 	mu        sync.Mutex
 	conns     []*Conn     // by descriptor; nil where none is watched
 	listeners []*Listener // few
+	turn      int32       // of the descriptor that was adopted last
 }
 
 // New makes a Loop and starts it. Close ends it.
@@ -85,7 +86,7 @@ func (l *Loop) waitLoop() {
 			}
 			more := n == len(events)
 			for i := range events[:n] {
-				more = l.dispatch(int(events[i].Fd), events[i].Events) || more
+				more = l.dispatch(&events[i]) || more
 			}
 			if !more {
 				return false
@@ -111,33 +112,35 @@ func errnoError(errno syscall.Errno) error {
 	return nil
 }
 
-// dispatch gives an event to the connection that has the number now, and reports whether
-// only the next wait can tell that it is dealt with: a listener is level-triggered, and
-// clients whom it has left there are no edge.
-func (l *Loop) dispatch(fd int, events uint32) (again bool) {
-	c, listener := l.at(fd)
-	switch {
-	case c != nil:
-		c.happened(events)
-	case listener != nil:
+// dispatch gives an event to whom it is for, and reports whether only the next wait can
+// tell that it is dealt with: a listener is level-triggered, and clients whom it has left
+// there are no edge.
+func (l *Loop) dispatch(event *unix.EpollEvent) (again bool) {
+	if listener := l.tell(event); listener != nil {
 		listener.accept()
 		return true
 	}
 	return false
 }
 
-func (l *Loop) at(fd int) (*Conn, *Listener) {
+// tell gives an event to its connection, or returns its listener. An event of a
+// connection that was closed since says nothing of the one that has the number now.
+func (l *Loop) tell(event *unix.EpollEvent) *Listener {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	fd := int(event.Fd)
 	if fd < len(l.conns) && l.conns[fd] != nil {
-		return l.conns[fd], nil
+		if c := l.conns[fd]; c.turn == event.Pad {
+			c.happened(event.Events)
+		}
+		return nil
 	}
 	for _, listener := range l.listeners {
 		if listener.number == fd {
-			return nil, listener
+			return listener
 		}
 	}
-	return nil, nil
+	return nil
 }
 
 // sweepLoop wakes whoever has waited for too long, until Close.
@@ -197,8 +200,9 @@ func (l *Loop) watch(c *Conn) error {
 	for c.fd >= len(l.conns) {
 		l.conns = append(l.conns, nil)
 	}
-	l.conns[c.fd] = c
-	err := l.control(unix.EPOLL_CTL_ADD, c.fd, readEvents)
+	l.turn++
+	l.conns[c.fd], c.turn = c, l.turn
+	err := l.control(unix.EPOLL_CTL_ADD, c.fd, c.turn, readEvents)
 	if err != nil {
 		l.conns[c.fd] = nil
 	}
@@ -218,8 +222,9 @@ const (
 	writeEvents = readEvents | unix.EPOLLOUT
 )
 
-func (l *Loop) control(op, fd int, events uint32) error {
-	event := unix.EpollEvent{Events: events, Fd: int32(fd)}
+// control is epoll_ctl(2). turn comes back with each event.
+func (l *Loop) control(op, fd int, turn int32, events uint32) error {
+	event := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: turn}
 	if err := unix.EpollCtl(l.number, op, fd, &event); err != nil {
 		return fmt.Errorf("loop: epoll_ctl: %w", err)
 	}
