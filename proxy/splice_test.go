@@ -73,6 +73,7 @@ func TestLongReplies(t *testing.T) {
 		if n := c.accepted.Load(); n != 1 {
 			c.fail("%d connections to the app", n)
 		}
+		c.logged(fmt.Sprintf(`"reply_bytes":%d,`, len(body)))
 	}})
 	closing := func(a *appSide) {
 		a.request()
@@ -128,6 +129,7 @@ func TestLongRepliesCut(t *testing.T) {
 	}, client: func(c *clientSide) {
 		c.say(get())
 		c.broken("GET")
+		c.logged(fmt.Sprintf(`"reply_bytes":%d,`, 3<<20))
 		other := c.dial()
 		other.say(get())
 		other.broken("GET")
