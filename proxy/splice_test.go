@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"sallyport/conf"
 )
 
@@ -73,6 +75,7 @@ func TestLongReplies(t *testing.T) {
 		if n := c.accepted.Load(); n != 1 {
 			c.fail("%d connections to the app", n)
 		}
+		c.logged(fmt.Sprintf(`"reply_bytes":%d,`, len(body)))
 	}})
 	closing := func(a *appSide) {
 		a.request()
@@ -128,6 +131,7 @@ func TestLongRepliesCut(t *testing.T) {
 	}, client: func(c *clientSide) {
 		c.say(get())
 		c.broken("GET")
+		c.logged(fmt.Sprintf(`"reply_bytes":%d,`, 3<<20))
 		other := c.dial()
 		other.say(get())
 		other.broken("GET")
@@ -158,5 +162,36 @@ func TestLongRepliesCut(t *testing.T) {
 	}, client: func(c *clientSide) {
 		c.say(get())
 		c.logged(`"request answered"`, `"cause":"client gone"`)
+	}})
+}
+
+// TestLongRepliesWithoutPipes: where there is no descriptor left for a pipe, the same
+// bytes take the other way.
+func TestLongRepliesWithoutPipes(t *testing.T) {
+	body := long(5<<20 + 7)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 0
+	set := func(limit *unix.Rlimit) {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, limit); err != nil {
+			t.Error(err)
+		}
+	}
+	defer set(&limit)
+	run(t, story{name: "no descriptors", change: keeping, app: func(a *appSide) {
+		a.request()
+		set(&none)
+		a.say(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", len(body)), body)
+		a.request()
+		a.say(ok)
+	}, client: func(c *clientSide) {
+		c.say(get())
+		c.want("GET", 200, body)
+		set(&limit)
+		c.say(get())
+		c.want("GET", 200, "ok")
 	}})
 }

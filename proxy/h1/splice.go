@@ -92,12 +92,14 @@ func (a *AppConn) Splice(pipe, most int) (int, error) { return a.body.splice(pip
 // it. It returns as ReadFrom does, but for io.EOF, which is that of the source; what comes
 // after it is for Next.
 func (c *ClientConn) spliceFrom(source message.Spliceable) (sent int64, err error) {
+	r := &c.reply
 	ahead := source.Ahead()
-	if ahead == 0 || !c.in.direct() || c.reply.bodiless || c.reply.left >= 0 && ahead > c.reply.left {
+	if ahead == 0 || r.copied || r.bodiless || !c.in.direct() || r.left >= 0 && ahead > r.left {
 		return 0, nil
 	}
 	pipe := c.in.raw.TakePipe()
 	if pipe == nil {
+		r.copied = true // to ask with each piece would cost more than the pipe saves
 		return 0, nil
 	}
 	defer pipe.Give()

@@ -21,6 +21,7 @@ type reply struct {
 	tunnel    bool // 101 was sent: bytes now
 	chunked   bool
 	bodiless  bool  // whatever is written is not sent
+	copied    bool  // there was no pipe for the body, and it is not asked for again
 	left      int64 // of a Content-Length; -1: until close or last chunk
 	out       []byte
 }
