@@ -281,8 +281,8 @@ func TestOrder(t *testing.T) {
 	for _, i := range []int{0, 2, 3, 4} {
 		expect(t, ended, outcome{names[i], 0, nil})
 		q := s.queue([]int{1, 0, 2, 1, 2}[i])
-		if !w[i].Waited() || q.Stats().InFlight[0] != 1 {
-			t.Errorf("%v %+v", w[i].Waited(), q.Stats())
+		if n := q.Stats().InFlight[0]; n != 1 { // whether it has parked, nobody knows here
+			t.Errorf("%d in flight", n)
 		}
 		if i == 0 {
 			q.Settle(&w[i])
