@@ -37,9 +37,9 @@ const recordHeader = 5
 const RecordBytes = 16 << 10
 
 // RecordFrame is the most by which a record that crypto/tls sends is longer than its part
-// of a body, with a cipher that authenticates: the header, and then the type of TLS 1.3
-// or the nonce of 1.2, and the tag.
-const RecordFrame = recordHeader + 8 + 16
+// of a body: the header, and the first block, the SHA-256 and the padding of CBC, which
+// TLS 1.2 still has (RFC 5246, section 6.2.3.2).
+const RecordFrame = recordHeader + 16 + 32 + 16
 
 // NewRecords are the Records of conn, which is raw or made on it.
 func NewRecords(conn net.Conn, raw *Conn) *Records { return &Records{Conn: conn, raw: raw} }
