@@ -319,6 +319,16 @@ func (c *Conn) LimitRead(wait time.Duration) { c.limit(&c.reading, c.after(wait)
 // LimitWrite is LimitRead for writes.
 func (c *Conn) LimitWrite(wait time.Duration) { c.limit(&c.writing, c.after(wait)) }
 
+// renewWrite is LimitWrite if the write deadline has passed; nobody may be writing.
+func (c *Conn) renewWrite(wait time.Duration) {
+	s := &c.writing
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.overdue(c.loop.clock.Load()) {
+		s.deadline = c.after(wait)
+	}
+}
+
 // Clock is the loop's own clock, in nanoseconds: the moment of the last event or
 // sweep, which is at most a tenth of a second ago.
 func (c *Conn) Clock() int64 { return c.loop.clock.Load() }
