@@ -53,7 +53,7 @@ func keys() []key {
 		{name: "user", kind: takesText},
 		{name: "keeper_user", kind: takesText},
 		{name: "registrar_user", kind: takesText, part: "the registrar", off: noticed, on: noticed},
-		{name: "workers", kind: takesNumber, fallback: "0", most: 256},
+		{name: "workers", kind: takesNumber, fallback: "0", most: workersMax},
 		{name: "sandbox", kind: takesChoice, fallback: "full", choices: []string{"full", "best-effort"}},
 		{name: "state", kind: takesText},
 		{name: "volatile_state", kind: takesFlag, fallback: "false", part: "certificates by ACME", on: refused},

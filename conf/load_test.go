@@ -142,6 +142,23 @@ func TestLoadAsRoot(t *testing.T) {
 }
 
 // remove removes a file.
+// TestWorkers: by default there is a core for every other processor, and never more than
+// a board has room for.
+func TestWorkers(t *testing.T) {
+	text := []byte("[listen]\nhttps = []\n[[site]]\nhost = \"a.example\"\napp = \"unix:/run/a.sock\"\n")
+	for processors, want := range map[int]int{0: 1, 1: 1, 3: 1, 4: 2, 512: 256, 1024: 256} {
+		at := operator()
+		at.Processors = processors
+		plan, mistakes := Parse("/etc/sallyport/sallyport.toml", text, at)
+		if len(mistakes) > 0 {
+			t.Fatal(mistakeText(mistakes))
+		}
+		if plan.Workers != want {
+			t.Errorf("%d processors: %d workers, want %d", processors, plan.Workers, want)
+		}
+	}
+}
+
 func remove(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Remove(path); err != nil {

@@ -219,5 +219,8 @@ func (p *planner) workers() int {
 	if n := int(p.root.number("workers")); n > 0 {
 		return n
 	}
-	return max(1, p.at.Processors/2)
+	return min(max(1, p.at.Processors/2), workersMax)
 }
+
+// workersMax is how many cores a board has room for, in all their generations.
+const workersMax = 256

@@ -56,6 +56,7 @@ func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer) {
 func (e *Engine) StartSecure(session net.Conn, records *loop.Records, peer message.Peer) {
 	c := e.open(wire{session, records.Raw(), records}, peer)
 	c.resume = c.serve
+	records.Renew(e.Limits.WriteIdle)
 	c.in.raw.Run(c.resume) // the session may hold bytes already
 }
 

@@ -303,11 +303,15 @@ func (c *ClientConn) write(p []byte) (int, error) {
 func (c *ClientConn) writeRecords(p []byte) (int, error) {
 	buffer := c.engine.Buffers.takeSealed()
 	defer c.engine.Buffers.give(buffer)
+	idle := c.engine.Limits.WriteIdle
 	sent := 0
 	for sent < len(p) {
 		c.in.records.Gather(buffer)
+		if idle > 0 {
+			c.in.limitWrite(idle) // a reader's record may take room, and what does not fit is sent
+		}
 		n, err := c.in.conn.Write(p[sent:min(sent+largeBytes, len(p))])
-		if flushed := c.in.records.Flush(c.engine.Limits.WriteIdle); err == nil {
+		if flushed := c.in.records.Flush(idle); err == nil {
 			err = flushed
 		}
 		if err != nil {

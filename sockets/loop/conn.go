@@ -108,12 +108,14 @@ func (c *Conn) Try(on bool) { c.instant = on }
 // Look has the next Read ask the kernel, whether or not the loop has heard of bytes.
 func (c *Conn) Look() { c.reading.again() }
 
-// Ready reports whether the next Read would ask the kernel: the loop has heard of bytes or
-// of the end, or the last Read left some.
+// Ready reports whether the next Read would not wait: the loop has heard of bytes or of the
+// end, the last Read left some, the deadline has passed, or the connection was cut. Who
+// is called by Idle finds it so.
 func (c *Conn) Ready() bool {
-	c.reading.mu.Lock()
-	defer c.reading.mu.Unlock()
-	return c.reading.ready
+	s := &c.reading
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ready || s.overdue(c.loop.clock.Load()) || c.cut.Load()
 }
 
 // Run has a worker call resume now.
@@ -125,7 +127,7 @@ func (c *Conn) Run(resume func()) { c.loop.workers.run(resume) }
 func (c *Conn) Idle(resume func()) {
 	s := &c.reading
 	s.mu.Lock()
-	if s.ready || s.overdue(c.loop.clock.Load()) || c.cut.Load() {
+	if s.ready || s.overdue(c.loop.clock.Load()) || c.cut.Load() { // as Ready says
 		s.mu.Unlock()
 		c.loop.workers.run(resume)
 		return
@@ -316,6 +318,16 @@ func (c *Conn) LimitRead(wait time.Duration) { c.limit(&c.reading, c.after(wait)
 
 // LimitWrite is LimitRead for writes.
 func (c *Conn) LimitWrite(wait time.Duration) { c.limit(&c.writing, c.after(wait)) }
+
+// renewWrite is LimitWrite if the write deadline has passed; nobody may be writing.
+func (c *Conn) renewWrite(wait time.Duration) {
+	s := &c.writing
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.overdue(c.loop.clock.Load()) {
+		s.deadline = c.after(wait)
+	}
+}
 
 // Clock is the loop's own clock, in nanoseconds: the moment of the last event or
 // sweep, which is at most a tenth of a second ago.

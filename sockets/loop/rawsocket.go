@@ -18,8 +18,8 @@ import (
 // rawAccept is accept4(2) on a listener that is non-blocking; what it returns is too.
 // Another core that shares the listener, if it is not ours any more, can make it block
 // (O_NONBLOCK belongs to the open file, which all of them have): then the loop waits in
-// here for the next client, and as the scheduler knows nothing of it, the whole process
-// does from its next collection of garbage on. No check before the call helps, because
+// here for the next client, and as the scheduler knows nothing of it, a core, which has
+// one processor, does nothing else meanwhile. No check before the call helps, because
 // the other can change it in between; what does is a core that may not call F_SETFL and
 // FIONBIO, which is for package jail to see to.
 func rawAccept(fd int) (int, unix.Sockaddr, error) {

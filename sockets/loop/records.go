@@ -25,8 +25,9 @@ type Records struct {
 	seen    int                // records that began in the last Read
 	aligned bool               // the last Read began with a record
 
-	mu   sync.Mutex // a reader writes too: alerts, and answers to a key update
-	held []byte     // gathered and not sent; nil when nothing is gathered
+	mu   sync.Mutex    // a reader writes too: alerts, and answers to a key update
+	held []byte        // gathered and not sent; nil when nothing is gathered
+	idle time.Duration // by Renew
 }
 
 // recordHeader is the type, the version and the length before each record (RFC 8446,
@@ -37,9 +38,9 @@ const recordHeader = 5
 const RecordBytes = 16 << 10
 
 // RecordFrame is the most by which a record that crypto/tls sends is longer than its part
-// of a body, with a cipher that authenticates: the header, and then the type of TLS 1.3
-// or the nonce of 1.2, and the tag.
-const RecordFrame = recordHeader + 8 + 16
+// of a body: the header, and the first block, the SHA-256 and the padding of CBC, which
+// TLS 1.2 still has (RFC 5246, section 6.2.3.2).
+const RecordFrame = recordHeader + 16 + 32 + 16
 
 // NewRecords are the Records of conn, which is raw or made on it.
 func NewRecords(conn net.Conn, raw *Conn) *Records { return &Records{Conn: conn, raw: raw} }
@@ -83,11 +84,23 @@ func (r *Records) follow(p []byte) {
 // nothing, and if exactly that one came, it has nothing again.
 func (r *Records) Drained() bool { return r.aligned && r.seen == 1 && r.begun == 0 }
 
+// Renew gives a Write that begins beyond the deadline one of its own, idle from then. A
+// reader that answers a key update sets none, and what is left of the writer's last one
+// must not end the session.
+func (r *Records) Renew(idle time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idle = idle
+}
+
 // Write is net.Conn. It sends p, or puts it behind what is gathered.
 func (r *Records) Write(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(p) > cap(r.held)-len(r.held) { // always if nothing is gathered
+		if r.idle > 0 {
+			r.raw.renewWrite(r.idle)
+		}
 		if _, err := r.raw.Write(r.held); err != nil {
 			return 0, err
 		}

@@ -83,6 +83,46 @@ func TestRecordsTogether(t *testing.T) {
 	}
 }
 
+// TestRecordFrame: a session does not wait for a peer that is slow while its longest
+// records are gathered, whatever the cipher.
+func TestRecordFrame(t *testing.T) {
+	suites := []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256, 0} // the longest; that of TLS 1.3
+	for _, suite := range tls.CipherSuites() {
+		suites = append(suites, suite.ID)
+	}
+	l, certificate := started(t), selfSigned(t)
+	for _, suite := range suites {
+		near, far := pair(t, l)
+		config := &tls.Config{
+			Certificates: []tls.Certificate{certificate}, InsecureSkipVerify: true, // of this test's own making
+			DynamicRecordSizingDisabled: true,
+		}
+		if suite != 0 {
+			config.MaxVersion, config.CipherSuites = tls.VersionTLS12, []uint16{suite}
+		}
+		records := NewRecords(near, near)
+		session, client := tls.Server(records, config), tls.Client(far, config)
+		shaken := make(chan error, 1)
+		go func() { shaken <- client.Handshake() }()
+		if err := session.Handshake(); err != nil {
+			far.Close() // a suite for another kind of certificate
+			near.Close()
+			<-shaken
+			continue
+		}
+		records.Gather(make([]byte, RecordBytes+RecordFrame))
+		if _, err := session.Write(make([]byte, RecordBytes)); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(records.held); got <= RecordBytes {
+			t.Errorf("%s: %d bytes are gathered: the record did not fit", tls.CipherSuiteName(suite), got)
+		}
+		far.Close()
+		<-shaken
+		near.Close()
+	}
+}
+
 func selfSigned(t *testing.T) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
