@@ -43,9 +43,13 @@ fuzz:
 e2e: build
 	SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 10m ./e2e
 
-# The long run.
-soak:
-	SALLYPORT_SOAK=1000000 go test -v -count=1 -timeout 30m -run LongRun ./proxy
+# The long runs: a million requests, half an hour of everything at once with kills and
+# reloads, and ten minutes of it under the race detector.
+soak: build
+	SALLYPORT_REQUESTS=1000000 go test -v -count=1 -timeout 30m -run LongRun ./proxy
+	SALLYPORT_SOAK=30m SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 40m -run TestSoak ./e2e
+	CGO_ENABLED=1 go build -race -o bin/race/ ./cmd/...
+	SALLYPORT_SOAK=10m SALLYPORT_BIN=$(CURDIR)/bin/race go test -v -count=1 -timeout 20m -run TestSoak ./e2e
 
 # Beside other proxies, in about ten minutes. BENCH has flags, such as
 # BENCH="-rounds 2 -seconds 1"; BENCH_TREE a newer Debian's root folder.

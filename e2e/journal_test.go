@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -74,6 +75,13 @@ func (j *journal) find(message string, facts ...string) []line {
 		}
 	}
 	return found
+}
+
+// says reports whether one of the lines so far has this text in it.
+func (j *journal) says(text string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.ContainsFunc(j.lines, func(l line) bool { return strings.Contains(l.text, text) })
 }
 
 // wait returns the first line with this message and these facts, and ends the

@@ -23,7 +23,7 @@ import (
 )
 
 // soakEnv is how many requests of a kind the long run makes. `make soak` makes a million.
-const soakEnv = "SALLYPORT_SOAK"
+const soakEnv = "SALLYPORT_REQUESTS"
 
 // outsideEnv makes the test binary be the client and the app of a long run, in a process
 // of its own: what they allocate must not count.

@@ -43,6 +43,16 @@ async def drip(query, send):
     await send({"type": "http.response.body", "body": b""})
 
 
+async def big(query, send):
+    token, size = parse_qs(query)["token"][0], int(parse_qs(query)["bytes"][0])
+    piece = (token + "\n").encode() * 2048
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(size).encode())]})
+    while size > 0:
+        piece = piece[:size]
+        size -= len(piece)
+        await send({"type": "http.response.body", "body": piece, "more_body": size > 0})
+
+
 async def web_socket(receive, send):
     await send({"type": "websocket.accept"})
     while True:
@@ -63,6 +73,8 @@ async def app(scope, receive, send):
         return await stream(query, send)
     if path == "/drip":
         return await drip(query, send)
+    if path == "/big":
+        return await big(query, send)
     if path == "/wait":
         body, kind = await meet(query), b"text/plain"
     else:

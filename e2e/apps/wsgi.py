@@ -6,6 +6,7 @@ Every app in this folder answers the same paths:
     /echo    length and SHA-256 of the body it was sent, as JSON
     /wait    makes the file NAME.here, waits for NAME.go (?name=NAME), then answers
     /stream  "one", then waits like /wait, then "two" and "three"
+    /big     its token (?token=TOKEN&bytes=N), again and again; ASGI only
     /ws      a WebSocket that sends back what it gets; ASGI and node
 
 The plain apps answer any other path like /. Those of a framework (Flask,
