@@ -90,7 +90,7 @@
 //	site.route                      tables    -           built
 //	site.route.path                 text      -           built
 //	site.route.app                  text      -           built
-//	site.route.prefix               text      -           not yet: refused
+//	site.route.prefix               text      -           built
 //	site.route.buffer               flag      true        not yet: off accepted, else refused
 //	site.route.files                text      -           not yet: refused
 //

@@ -109,7 +109,7 @@ func keys() []key {
 		{name: "site.route", kind: takesTables},
 		{name: "site.route.path", kind: takesText},
 		{name: "site.route.app", kind: takesText},
-		{name: "site.route.prefix", kind: takesText, part: "prefixes", off: refused, on: refused},
+		{name: "site.route.prefix", kind: takesText},
 		{name: "site.route.buffer", kind: takesFlag, fallback: "true", part: "buffering", on: refused},
 		{name: "site.route.files", kind: takesText, part: "static files", off: refused, on: refused},
 

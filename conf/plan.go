@@ -94,8 +94,9 @@ type Site struct {
 
 // A Route sends the paths of a site to an app.
 type Route struct {
-	Path string // "/live/*" matches /live and everything below it; without "*" the path itself
-	App  int    // index in Core.Apps
+	Path   string // "/live/*" matches /live and everything below it; without "*" the path itself
+	App    int    // index in Core.Apps
+	Prefix string // "/live" is taken off the path, and named in X-Forwarded-Prefix; "" for nothing
 }
 
 // An App is a set of equal sockets that answer for a route.

@@ -67,25 +67,25 @@ func (p *planner) redirect(s section, secure bool) bool {
 func (p *planner) routes(s section) []Route {
 	var routes []Route
 	lines := map[string]int{}
-	add := func(r section, path string) {
+	add := func(r section, path, prefix string) {
 		if first, taken := lines[path]; taken {
 			r.wrong("app", fault{"is never reached: " + lineName(first) + " takes " + path + " already", "leave one of them out"})
 			return
 		}
 		lines[path] = r.place("app").Line
 		if app, ok := p.app(r); ok {
-			routes = append(routes, Route{Path: path, App: app})
+			routes = append(routes, Route{Path: path, App: app, Prefix: prefix})
 		}
 	}
 	list, refused := s.tables("route")
 	for _, t := range list {
 		r := section{p, "site.route", s.path + ".route", t}
 		if path, ok := p.routePath(r); ok {
-			add(r, path)
+			add(r, path, p.routePrefix(r, path))
 		}
 	}
 	if s.table.field("app") != nil || len(list) == 0 && !refused {
-		add(s, "/*")
+		add(s, "/*", "")
 	}
 	return routes
 }
@@ -104,6 +104,24 @@ func (p *planner) routePath(r section) (path string, ok bool) {
 		return "", false
 	}
 	return v.text, true
+}
+
+// routePrefix is what is taken off the path of a route: all of it, or its first parts.
+func (p *planner) routePrefix(r section, path string) string {
+	v := r.written("prefix")
+	if v == nil {
+		return ""
+	}
+	all := strings.TrimSuffix(path, "/*")
+	if v.text == "" || strings.HasSuffix(v.text, "/") || all != v.text && !strings.HasPrefix(all, v.text+"/") {
+		f := fault{"does not begin the path of its route, which is " + path, "write prefix = " + strconv.Quote(all)}
+		if all == "" {
+			f.hint = "leave it out: it would take nothing off"
+		}
+		r.wrong("prefix", f)
+		return ""
+	}
+	return v.text
 }
 
 // app is the app that a site or route leads to, by its index. The plan has an

@@ -240,3 +240,37 @@ func TestMaxForwards(t *testing.T) {
 		}})
 	}
 }
+
+// TestPrefix: what a route takes off its path is what the app is told, whatever a client
+// says; other routes of the same app are as they were.
+func TestPrefix(t *testing.T) {
+	routes := []conf.Route{
+		{Path: "/live/*", Prefix: "/live"}, {Path: "/live/sub/*", Prefix: "/live"}, {Path: "/up", Prefix: "/up"}, {Path: "/*"},
+	}
+	run(t, story{
+		name:   "prefix",
+		change: func(plan *conf.Core) { plan.Sites[0].Routes = routes },
+		app:    shows,
+		client: func(c *clientSide) {
+			for target, want := range map[string][2]string{
+				"/live":          {"/", "/live"},
+				"/live/":         {"/", "/live"},
+				"/live?a=/live":  {"/?a=/live", "/live"},
+				"/live/x/live":   {"/x/live", "/live"},
+				"/live/sub/y?z":  {"/sub/y?z", "/live"},
+				"/live//other":   {"//other", "/live"},
+				"/up":            {"/", "/up"},
+				"/up/":           {"/up/", ""},
+				"/lives":         {"/lives", ""},
+				"/%6cive/x":      {"/%6cive/x", ""},
+				"/other/../live": {"/other/../live", ""},
+			} {
+				line, fields := c.asked(request("GET "+target+" HTTP/1.1", "X-Forwarded-Prefix: /evil", "SCRIPT_NAME: /evil"))
+				if line != "GET "+want[0]+" HTTP/1.1" {
+					c.Errorf("%s became %q", target, line)
+				}
+				c.same(target, fields, map[string]string{"X-Forwarded-Prefix": want[1], "SCRIPT_NAME": "", "Script-Name": ""})
+			}
+		},
+	})
+}

@@ -57,6 +57,7 @@ type passage struct {
 	client  netip.Addr // behind trusted proxies; not valid where nobody can tell
 	id      []byte     // X-Request-Id
 	chain   []byte     // X-Forwarded-For
+	below   []byte     // the target without the prefix of its route
 	scratch []byte
 }
 
@@ -69,7 +70,7 @@ func (f *Forwarder) Serve(ex *message.Exchange) {
 	if !ok {
 		p = new(passage)
 	}
-	*p = passage{exchange: ex, id: p.id[:0], chain: p.chain, scratch: p.scratch}
+	*p = passage{exchange: ex, id: p.id[:0], chain: p.chain, below: p.below, scratch: p.scratch}
 	f.pass(p)
 	f.logExchange(p)
 	p.exchange, p.app, p.body = nil, nil, boundedBody{}
@@ -88,10 +89,12 @@ func (f *Forwarder) pass(p *passage) {
 		f.answer(p, message.Page{Status: 308, Location: f.secureLocation(req)}, "")
 		return
 	}
-	if p.app = site.find(req.Target); p.app == nil {
+	route := site.find(req.Target)
+	if route == nil {
 		f.answer(p, message.Page{Status: 404, Text: "no route of this site has this path"}, "no route for path")
 		return
 	}
+	p.app = route.app
 	if f.isLast(p) {
 		return
 	}
@@ -101,7 +104,10 @@ func (f *Forwarder) pass(p *passage) {
 	}
 	p.body = boundedBody{exchange: p.exchange, max: p.app.MaxBody}
 	f.rewriter.rewrite(p)
+	asked := req.Target // which the log names
+	p.strip(route.strip)
 	f.forward(p)
+	req.Target = asked
 }
 
 // forward takes p to its app and the reply back.

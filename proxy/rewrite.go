@@ -86,6 +86,23 @@ func (w *rewriter) rewrite(p *passage) {
 	p.addVia(fields)
 }
 
+// strip takes the prefix of a route off the target and says so, as StripPrefix of Traefik
+// does: by X-Forwarded-Prefix an app (Werkzeug's ProxyFix, Rack) makes links that lead back.
+func (p *passage) strip(prefix string) {
+	if prefix == "" {
+		return
+	}
+	req := &p.exchange.Request
+	rest := req.Target[len(prefix):]
+	if len(rest) == 0 || rest[0] != '/' {
+		p.below = append(append(p.below[:0], '/'), rest...)
+		rest = p.below
+	}
+	req.Target = rest
+	p.scratch = append(p.scratch[:0], prefix...)
+	req.Fields.Add("X-Forwarded-Prefix", p.scratch)
+}
+
 // addVia obeys "An HTTP-to-HTTP gateway MUST send an appropriate Via header field in
 // each inbound request message and MAY send a Via header field in forwarded response
 // messages" RFC 9110, section 7.6.3. In answers it would only tell strangers what

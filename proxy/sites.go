@@ -26,6 +26,7 @@ type route struct {
 	prefix string // "/live" for "/live" and for "/live/*"; "" for "/*"
 	below  bool   // everything below prefix too
 	app    *upstream.App
+	strip  string // what is taken off the path: the prefix, or its first parts
 }
 
 func newSites(plan []conf.Site, apps []*upstream.App) *sites {
@@ -50,7 +51,7 @@ func newRoutes(plan []conf.Route, apps []*upstream.App) []route {
 	routes := make([]route, 0, len(plan))
 	for _, r := range plan {
 		prefix, below := strings.CutSuffix(r.Path, "/*")
-		routes = append(routes, route{prefix, below, apps[r.App]})
+		routes = append(routes, route{prefix, below, apps[r.App], r.Prefix})
 	}
 	// The longest path wins, then file order; a path itself before what is below it.
 	sort.SliceStable(routes, func(i, j int) bool {
@@ -78,14 +79,14 @@ func (all *sites) find(authority []byte) *site {
 	return all.any
 }
 
-// find is the app of a request target, nil if there is none. Paths are compared
+// find is the route of a request target, nil if there is none. Paths are compared
 // as they were sent: what an app makes of "//" or "%2f" is its own affair, and no
 // route is a wall.
-func (s *site) find(target []byte) *upstream.App {
+func (s *site) find(target []byte) *route {
 	path, _, _ := bytes.Cut(target, []byte("?"))
 	for i := range s.routes {
 		if s.routes[i].matches(path) {
-			return s.routes[i].app
+			return &s.routes[i]
 		}
 	}
 	return nil
