@@ -1,6 +1,10 @@
 package conf
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // listeners are [listen]. Nothing is bound for https while no site has tls: an
 // address where every handshake fails is of no use to anyone.
@@ -37,6 +41,9 @@ func (p *planner) listen(s section, key string, secure bool) {
 		if port, ok := listenPort(address); f.none() && (!ok || port != 0) {
 			f = p.twice(address)
 		}
+		if f.none() {
+			f = p.circle(address)
+		}
 		if !f.none() {
 			s.wrongItem(key, item, f)
 			continue
@@ -57,6 +64,21 @@ func (p *planner) count(secure bool) int {
 		}
 	}
 	return n
+}
+
+// circle is the fault of an address that is an app's socket: every request would come back
+// until nothing is left.
+func (p *planner) circle(address string) fault {
+	socket, unix := strings.CutPrefix(address, "unix:")
+	if !unix {
+		return fault{}
+	}
+	for _, app := range p.plan.Core.Apps {
+		if slices.Contains(app.Sockets, socket) {
+			return fault{"is the socket of app " + strconv.Quote(app.Name) + ": requests would go in a circle", "write another address"}
+		}
+	}
+	return fault{}
 }
 
 // twice is the fault of an address that another listener has.
