@@ -206,7 +206,7 @@ func (w *warden) greet(r readiness) {
 		w.kill(r.ward, r.ward.farewell()) // the first may have come before it could listen
 		return
 	}
-	if r.ward.proved {
+	if r.ward.starts > 1 { // what "ready" says of the first
 		w.log.Info("process ready", "process", r.ward.plan.Name, "pid", r.pid)
 	}
 	r.ward.proved, r.ward.ready = true, true
