@@ -153,6 +153,7 @@ func (g *gate) shut() {
 
 // A turnout is what became of requests, by status; 0 is those that had no answer.
 type turnout struct {
+	path   string // behind the first "/"
 	all    sync.WaitGroup
 	mu     sync.Mutex
 	counts map[int]int
@@ -163,7 +164,7 @@ type turnout struct {
 func (t *turnout) send(address string, count int) {
 	for range count {
 		t.all.Go(func() {
-			status, retry := get(address)
+			status, retry := get(address, t.path)
 			t.mu.Lock()
 			defer t.mu.Unlock()
 			t.counts[status]++
@@ -181,13 +182,13 @@ func (t *turnout) of(status int) int {
 }
 
 // get makes a request, for as long as it takes.
-func get(address string) (status int, retryAfter string) {
+func get(address, path string) (status int, retryAfter string) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		return 0, ""
 	}
 	defer conn.Close()
-	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n") // seen by the read
+	_, _ = fmt.Fprintf(conn, "GET /%s HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n", path) // seen by the read
 	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return 0, ""

@@ -92,7 +92,7 @@ func servers() []appServer {
 		},
 		{
 			"unicorn", "unicorn",
-			[]string{"unicorn", "-E", "production", "-l", "{socket}", "config.ru"},
+			[]string{"unicorn", "-E", "production", "-c", "unicorn.rb", "-l", "{socket}", "config.ru"},
 			[]string{"unicorn", "-E", "production", "config.ru"},
 			streams,
 		},

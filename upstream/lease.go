@@ -82,12 +82,17 @@ func (l *Lease) dial() error {
 }
 
 // renew gives l a fresh connection instead of one that failed. One that was idle says
-// nothing of its member, and costs no try.
+// nothing of its member, and costs no try. One that was not says that its member may be
+// about to end, whose socket takes connections until the last of its processes has.
 func (l *Lease) renew() error {
 	failed := l.on
 	if !l.reused {
+		last := l.member
 		if err := l.move(); err != nil {
 			return err
+		}
+		if l.member == last {
+			time.Sleep(l.app.again)
 		}
 	}
 	if err := l.dial(); err != nil {

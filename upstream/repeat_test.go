@@ -1,8 +1,12 @@
 package upstream
 
 import (
+	"net"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"sallyport/conf"
 )
@@ -149,4 +153,38 @@ func TestNothingSentNowhere(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	l.Release()
+}
+
+// TestLastWorker: the processes of an app are killed one after the other. A request that
+// was with the first is not sent to a socket that ends with the last.
+func TestLastWorker(t *testing.T) {
+	s, socket := absentee(t, conf.App{QueueLen: 9, QueueTime: patience, Hold: patience, Retries: 1})
+	s.app.again = time.Second
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan ended, 1)
+	go func() { over <- ended{0, s.post(0, nil)} }()
+	first, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	(&actor{s, first, nil, 1}).arrived()
+	first.Close()
+	raw, err := listener.(*net.UnixListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { // the next one would come in much less
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 100)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	come := answerOn(t, socket)
+	if e := <-over; e.err != nil || len(come) != 1 {
+		t.Errorf("%+v, %d came", e, len(come))
+	}
+	s.rests()
 }

@@ -15,6 +15,7 @@ import (
 //	no slot is free                  until queue.time is over: 503
 //	the member's backlog is full     the same, from the head of the line
 //	no member is there (held)        until hold is over: 502
+//	it may not be reached            for modePause, as above: 502
 //
 // A member that is busy or absent is shut: it gets no request of this core until one that
 // was sent to look has found it, so that those behind keep their order. While others are
@@ -25,18 +26,34 @@ import (
 // others.
 const lookPause = time.Second
 
-// enter takes a slot of the least busy member.
+// modePause is how long a socket that may not be reached counts as absent: an app server
+// that has just made it gives it its mode next (uvicorn, by chmod).
+const modePause = time.Second
+
+// enter takes a slot of the least busy member. Who waits for one when the app goes away is
+// held like those who come later, and stands behind them once queue.time is over.
 func (l *Lease) enter() error {
 	l.app.look(l.begun)
-	limit := l.app.plan.QueueTime
-	if l.app.queue.Held() && l.app.absence.Load() != nil {
+	held, limit := l.app.absent() != nil, l.app.plan.QueueTime
+	if held {
 		limit = l.app.plan.Hold
 	}
 	err := l.acquire(0, after(l.begun, limit))
-	if fault := l.app.absence.Load(); err != nil && fault != nil && errors.Is(err, board.ErrTime) && l.app.queue.Held() {
+	if !held && errors.Is(err, board.ErrTime) && l.app.absent() != nil {
+		err = l.acquire(0, after(l.begun, l.app.plan.Hold))
+	}
+	if fault := l.app.absent(); fault != nil && errors.Is(err, board.ErrTime) {
 		return fault
 	}
 	return err
+}
+
+// absent is why requests are held, nil if they are not, or because all members are busy.
+func (a *App) absent() *Error {
+	if fault := a.absence.Load(); fault != nil && a.queue.Held() {
+		return fault
+	}
+	return nil
 }
 
 // acquire takes a slot, of a member that is not among those to avoid if it can be
@@ -68,6 +85,10 @@ func (l *Lease) elsewhere(err error) error {
 	fault := l.fault(Connect, err)
 	deadline, wait := l.patience(err)
 	if !wait {
+		if errors.Is(err, unix.EACCES) { // it will stay so: nobody needs to wait for it
+			l.app.absence.Store(nil)
+			l.app.queue.Open(l.member.index)
+		}
 		if l.tries == l.app.plan.Retries {
 			return fault
 		}
@@ -97,8 +118,22 @@ func (l *Lease) patience(err error) (deadline time.Time, wait bool) {
 			l.absent = time.Now()
 		}
 		return after(l.absent, l.app.plan.Hold), true
+	case errors.Is(err, unix.EACCES) && l.app.plan.Hold > 0:
+		now := time.Now()
+		since := time.Unix(0, l.app.deniedSince(now.UnixNano()))
+		return since.Add(modePause), now.Before(since.Add(modePause))
 	}
 	return time.Time{}, false
+}
+
+// deniedSince is since when no member may be reached: now, if it is not known.
+func (a *App) deniedSince(now int64) int64 {
+	since := a.denied.Load()
+	if since == 0 {
+		a.denied.CompareAndSwap(0, now) // else somebody else was as quick
+		return now
+	}
+	return since
 }
 
 // shut has m left alone for a while.
@@ -123,6 +158,9 @@ func (a *App) look(now time.Time) {
 func (l *Lease) arrived() {
 	if l.app.absence.Load() != nil {
 		l.app.absence.Store(nil)
+	}
+	if l.app.denied.Load() != 0 {
+		l.app.denied.Store(0)
 	}
 	l.absent = time.Time{}
 	l.app.queue.Open(l.member.index)

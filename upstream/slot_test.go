@@ -280,6 +280,49 @@ func TestHoldOver(t *testing.T) {
 	}
 }
 
+// TestHoldBehind: who waits for a slot when the app goes away is held as those are who come
+// later, though queue.time is over.
+func TestHoldBehind(t *testing.T) {
+	const queueTime = 500 * time.Millisecond
+	s, socket := absentee(t, conf.App{InFlightMax: 1, QueueLen: 9, QueueTime: queueTime, Hold: patience})
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan ended, 3)
+	go func() { over <- ended{0, s.post(0, nil)} }()
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(listener.Close(), readRequest(conn)); err != nil {
+		t.Fatal(err)
+	}
+	for number := 1; number <= 2; number++ {
+		go func() { over <- ended{number, s.post(number, nil)} }()
+	}
+	s.await("line of two", func() bool { return s.app.queue.Stats().Waiting == 2 })
+	conn.Close()
+	s.failed((<-over).err)
+	<-time.After(2 * queueTime)
+	come := answerOn(t, socket)
+	for range 2 {
+		if e := <-over; e.err != nil {
+			t.Errorf("request %d: %v", e.number, e.err)
+		}
+	}
+	if len(come) != 2 {
+		t.Errorf("%d came", len(come))
+	}
+	s.rests()
+}
+
+// readRequest reads what a request of these tests is, one write.
+func readRequest(conn net.Conn) error {
+	_, err := conn.Read(make([]byte, 1000))
+	return err
+}
+
 // TestOthersFirst: while one member is there, nobody waits for the other.
 func TestOthersFirst(t *testing.T) {
 	s := newStage(t, conf.App{QueueLen: 9, QueueTime: patience, Hold: patience}, answers(okReply))

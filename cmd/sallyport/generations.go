@@ -208,14 +208,21 @@ func (w *warden) openBoard(gifts sockets.Gifts) error {
 	return err
 }
 
-// clearRow gives back what a core held on the board. It is dead and was waited for, so
-// that it writes no more.
-func (w *warden) clearRow(core *ward) {
+// clearRows gives back what dead cores held on the board, or wrote there in the name of
+// rows that nobody has. They were waited for, so that they write no more.
+func (w *warden) clearRows() {
 	if w.board == nil {
 		return
 	}
-	if err := w.board.Clear(w.row(core)); err != nil {
-		w.log.Error("row not cleared", "process", core.plan.Name, "error", err)
+	var vacant []int
+	for row := range w.duty.Board.Rows {
+		taken := func(ward *ward) bool { return ward.isCore() && ward.pid != 0 && w.row(ward) == row }
+		if !slices.ContainsFunc(w.wards, taken) {
+			vacant = append(vacant, row)
+		}
+	}
+	if err := w.board.Clear(vacant...); err != nil {
+		w.log.Error("rows not cleared", "error", err)
 	}
 }
 

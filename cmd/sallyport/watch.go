@@ -373,7 +373,7 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 	}
 	ward.pid = 0
 	if ward.isCore() {
-		w.clearRow(ward)
+		w.clearRows()
 	}
 	w.closeAdopt(ward)
 	w.suspect = w.suspect || ward.plan.Linked && (ward.unasked(status) || status.Exited() && status.ExitStatus() != exitFine)

@@ -7,6 +7,7 @@ Every app in this folder answers the same paths:
     /wait    makes the file NAME.here, waits for NAME.go (?name=NAME), then answers
     /stream  "one", then waits like /wait, then "two" and "three"
     /big     its token (?token=TOKEN&bytes=N), again and again; ASGI only
+    /nap     like /, but 100 ms later; WSGI only
     /ws      a WebSocket that sends back what it gets; ASGI and node
 
 The plain apps answer any other path like /. Those of a framework (Flask,
@@ -57,6 +58,8 @@ def stream(query):
 
 def app(environ, start_response):
     path, query = environ["PATH_INFO"], environ.get("QUERY_STRING", "")
+    if path == "/nap":
+        time.sleep(0.1)
     if path == "/stream":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return stream(query)

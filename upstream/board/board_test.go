@@ -446,3 +446,40 @@ func TestClear(t *testing.T) {
 	}
 	s.empty(t)
 }
+
+// TestClearVacant: what a core wrote in the name of rows that nobody has goes with it.
+func TestClearVacant(t *testing.T) {
+	const rows = 4
+	s := lay(t, one(2, 2, 3, rows))
+	var alive Waiter
+	must(t, s.queue(1), &alive, 0)
+	for i, app := range s.plan.Apps {
+		o := s.apps[i]
+		for member := range app.Members {
+			for slot := range app.InFlightMax {
+				s.all[o.slots+member*padded(app.InFlightMax)+slot].CompareAndSwap(0, rowNumber(2+slot%2))
+			}
+		}
+		for place := range app.QueueLen {
+			s.all[o.places+place].Store(rowNumber(2 + place%3))
+		}
+		s.all[o.heads+3].Store(firstTicket)
+	}
+	for i := range s.stride {
+		s.all[s.layout.rows+2*s.stride+i].Store(9)
+	}
+	if err := s.Clear(0, 2, 3); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.queue(1).Stats(); got.Queued != 0 || got.InFlight[0] != 1 || got.InFlight[1] != 0 {
+		t.Errorf("%+v", got)
+	}
+	var w [3]Waiter
+	for i, member := range []int{1, 0, 1} {
+		must(t, s.queue(1), &w[i], member)
+	}
+	for _, w := range []*Waiter{&alive, &w[0], &w[1], &w[2]} {
+		s.queue(1).Release(w)
+	}
+	s.empty(t)
+}

@@ -137,3 +137,72 @@ func TestStalled(t *testing.T) {
 	q.heads[1].Store(0)
 	s.empty(t)
 }
+
+// TestStalledOnce: a row that was too slow once has its turn again, however many come to
+// the others meanwhile.
+func TestStalledOnce(t *testing.T) {
+	s := lay(t, one(1, 1, 20, 2))
+	busy, slow := s.queue(0), s.queue(1)
+	var first, old Waiter
+	ended := make(chan outcome, 1)
+	must(t, busy, &first, 0)
+	wait(t, slow, &old, "old", 0, nil, ended)
+	stop := make(chan struct{})
+	var crowd sync.WaitGroup
+	var taken atomic.Int64
+	for range 4 { // so that the line of the busy row is never empty
+		crowd.Go(func() {
+			var w Waiter
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := busy.Acquire(&w, 0, in(patience), nil); err != nil {
+					t.Error(err)
+					return
+				}
+				taken.Add(1)
+				<-time.After(50 * time.Microsecond) // the request
+				busy.Release(&w)
+			}
+		})
+	}
+	until(t, "a line", func() bool { return busy.waiting.Load() == 4 })
+	slow.mu.Lock() // its process has no processor
+	busy.Release(&first)
+	until(t, "the others go on", func() bool { return taken.Load() > 100 })
+	slow.mu.Unlock()
+	expect(t, ended, outcome{"old", 0, nil})
+	slow.Release(&old)
+	close(stop)
+	crowd.Wait()
+	s.empty(t)
+}
+
+// TestStalledForgotten: that a row kept others from a free slot is no reason for impatience
+// once it does not any more.
+func TestStalledForgotten(t *testing.T) {
+	s := lay(t, one(1, 1, 9, 2))
+	q, w := s.queue(0), Waiter{}
+	s.rows[0].stall = patience
+	q.next.Store(100)
+	q.heads[1].Store(firstTicket)
+	for range 2 {
+		if _, err := q.Acquire(&w, 0, in(2*pause), nil); !errors.Is(err, ErrTime) {
+			t.Errorf("%v: it was the turn of somebody older", err)
+		}
+		q.mu.Lock()
+		if !q.blocked.since.IsZero() {
+			q.blocked.since = q.blocked.since.Add(-time.Hour)
+		}
+		q.mu.Unlock()
+		q.heads[1].Store(firstTicket + 1)
+	}
+	if n := q.Stats().Passed; n != 0 {
+		t.Errorf("passed over %d times", n)
+	}
+	q.heads[1].Store(0)
+	s.empty(t)
+}

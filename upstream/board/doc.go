@@ -66,10 +66,16 @@
 // A core may be taken over, and writes what it likes. It can free slots of others (an
 // app is sent more than its limit), hold all of them (others wait until their time is
 // over), or claim to be first for ever: the others lose patience with a head whose turn
-// it is and that takes no free slot, after 10 ms, and pass it over. It cannot make
+// it is and that takes no free slot, after 10 ms, and pass its row over, for 100 ms and
+// then up to 1.6 s at a time. So a row that is slow and no liar has its turn again. It cannot make
 // another process read or write outside of the memory, for every index comes from the
 // Plan and no value is used as one; nor wait for ever; nor take the memory away, as its
-// size is sealed. When it dies, slots, places and heads are as they were; a count of requests in
+// size is sealed. When it dies, slots, places and heads are as they were, those too that it
+// gave to rows without a process: the warden clears all of these. A count of requests in
 // flight that it wrote over stays wrong by as much, which makes a poor choice of member
 // and no loss.
+//
+// One thing has to be kept from it by the jail: whether a wake-up blocks belongs to the
+// descriptors that all share (F_SETFL in fcntl(2), FIONBIO in ioctl(2)). One that blocks and
+// is full holds whoever wakes that row, and one that blocks and is empty, the pauses of its row.
 package board

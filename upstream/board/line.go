@@ -9,7 +9,11 @@ const (
 	probePause = 20 * time.Millisecond // between two visits to members that are shut
 	probeSoon  = time.Millisecond      // the same, once there is a reason to look
 	stallsMax  = 5                     // patiences with rows whose tickets change
-	distrust   = 100 * time.Millisecond
+
+	// How long a row is passed over: at first, and at most if it is so again and again.
+	// In that time the oldest of a row that is slow and no liar may lose its turn to others.
+	distrust     = 100 * time.Millisecond
+	distrustMost = 16 * distrust
 )
 
 // A line is waiters by ticket, the oldest first.
@@ -195,6 +199,7 @@ func (q *Queue) turn(probeAfter time.Duration) {
 		w := q.ready()
 		q.publish(w)
 		if w == nil {
+			q.blocked.since = time.Time{}
 			break
 		}
 		members := q.wanted(w.avoid)
@@ -205,8 +210,8 @@ func (q *Queue) turn(probeAfter time.Duration) {
 			}
 			break
 		}
+		q.blocked.since = time.Time{}
 		if q.take(w, members) {
-			q.blocked.since = time.Time{}
 			q.grant(w)
 			continue
 		}
@@ -315,17 +320,27 @@ func (q *Queue) takeStock() {
 	q.mu.Unlock()
 }
 
-// passedOver is a row's older waiter that this process waits for no longer.
+// passedOver is whether this process waits for the older waiters of a row. It does again
+// after a while, or the waiters of a row that was slow once would never have their turn
+// where others always wait.
 type passedOver struct {
-	ticket atomic.Uint64 // while the row's head is this one
-	until  atomic.Int64  // and up to this time, unix nanoseconds; 0: no such time
+	until atomic.Int64  // unix nanoseconds; 0: it waits for them
+	span  time.Duration // of the last time; guarded by mu, as last is
+	last  time.Time     // end of the last time
 }
 
-// covers reports whether the head of a row, a ticket, does not count.
-func (p *passedOver) covers(ticket uint64) bool {
-	if ticket == p.ticket.Load() {
-		return true
+// begin passes the row over from now on: for longer, if it is soon after the last time.
+func (p *passedOver) begin(now time.Time) {
+	p.span = min(2*p.span, distrustMost)
+	if now.Sub(p.last) > p.span {
+		p.span = distrust
 	}
+	p.last = now.Add(p.span)
+	p.until.Store(p.last.UnixNano())
+}
+
+// covers reports whether the head of the row does not count.
+func (p *passedOver) covers() bool {
 	until := p.until.Load()
 	if until == 0 {
 		return false
@@ -342,7 +357,7 @@ func (q *Queue) oldest() (row int, ticket uint64) {
 	row = -1
 	for i := range q.heads {
 		t := q.heads[i].Load()
-		if t != 0 && (row < 0 || t < ticket) && (i == q.row || !q.over[i].covers(t)) {
+		if t != 0 && (row < 0 || t < ticket) && (i == q.row || !q.over[i].covers()) {
 			row, ticket = i, t
 		}
 	}
@@ -375,10 +390,7 @@ func (q *Queue) stalled(row int, ticket uint64, members uint64) bool {
 	if !moves && now.Sub(b.same) < q.board.stall {
 		return false
 	}
-	q.over[row].ticket.Store(ticket)
-	if moves {
-		q.over[row].until.Store(now.Add(distrust).UnixNano())
-	}
+	q.over[row].begin(now)
 	q.passed.Add(1)
 	return true
 }

@@ -117,39 +117,49 @@ func (m *Memory) Unmap() error {
 // cleared is the word that says when the last Clear was, in unix nanoseconds.
 func (m *Memory) cleared() *atomic.Uint64 { return &m.all[0] }
 
-// Clear frees all that a process held which had this row and has been waited for
-// (wait4(2)): slots, places, its turn in every line. What bears the number of no row
-// is freed as well. Then it wakes all rows; each takes stock of its own things and
-// goes on. Rows that no process has may be cleared at any time, and should be once a
-// core is known to have written where it must not.
-func (m *Memory) Clear(row int) error {
-	if row < 0 || row >= m.plan.Rows {
-		return fmt.Errorf("board: clear: no row %d among %d", row, m.plan.Rows)
+// Clear frees all that is held by rows that no process has: one that had a row has been
+// waited for (wait4(2)). These are slots, places, and their turn in every line. What bears
+// the number of no row is freed as well. Then it wakes all rows; each takes stock of its own
+// things and goes on. When a core has died, every row that no process has should be cleared
+// with its own: it may have written their numbers.
+func (m *Memory) Clear(rows ...int) error {
+	vacant := make([]bool, m.plan.Rows)
+	for _, row := range rows {
+		if row < 0 || row >= m.plan.Rows {
+			return fmt.Errorf("board: clear: no row %d among %d", row, m.plan.Rows)
+		}
+		vacant[row] = true
 	}
-	m.sweep(row)
+	m.sweep(vacant)
 	m.cleared().Store(uint64(time.Now().UnixNano())) // which whoever wrote it before could not foresee
 	m.wakeAll()
 	return nil
 }
 
-// sweep frees what row holds, and what bears the number of no row.
-func (m *Memory) sweep(row int) {
+// sweep frees what vacant rows hold, and what bears the number of no row.
+func (m *Memory) sweep(vacant []bool) {
 	for i, app := range m.plan.Apps {
 		o := &m.apps[i]
-		m.all[o.heads+row].Store(0)
-		m.disown(m.all[o.slots:o.places], row)
-		m.disown(m.all[o.places:o.places+app.QueueLen], row)
+		clearRows(m.all[o.heads:], 1, vacant)
+		disown(m.all[o.slots:o.places], vacant)
+		disown(m.all[o.places:o.places+app.QueueLen], vacant)
 	}
-	counts := m.all[m.rows+row*m.stride:][:m.stride]
-	for i := range counts {
-		counts[i].Store(0)
+	clearRows(m.all[m.rows:], m.stride, vacant)
+}
+
+// clearRows makes the words of vacant rows zero, of which each row has so many.
+func clearRows(words []atomic.Uint64, each int, vacant []bool) {
+	for i := range len(vacant) * each {
+		if vacant[i/each] {
+			words[i].Store(0)
+		}
 	}
 }
 
-func (m *Memory) disown(words []atomic.Uint64, row int) {
+func disown(words []atomic.Uint64, vacant []bool) {
 	for i := range words {
 		owner := words[i].Load()
-		if owner == rowNumber(row) || owner > rowNumber(m.plan.Rows-1) {
+		if owner != 0 && (owner > uint64(len(vacant)) || vacant[owner-1]) {
 			words[i].CompareAndSwap(owner, 0)
 		}
 	}
