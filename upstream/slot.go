@@ -18,12 +18,25 @@ import (
 //
 // A member that is busy or absent is shut: it gets no request of this core until one that
 // was sent to look has found it, so that those behind keep their order. While others are
-// there, somebody looks once a lookPause, and else every 20 ms; see board.Queue.Shut.
-// Nothing was sent by then, so this is for requests of any method, and is no retry.
+// there, somebody looks when its pause is over, and else every 20 ms; see
+// board.Queue.Shut. Nothing was sent by then, so this is for requests of any method, and
+// is no retry.
+//
+// What a member does with a connection that it has taken is not held against it: one
+// request that kills a worker, sent three times, would take the member from all others.
 
-// lookPause is how long a member is left alone that was busy or absent, if there are
-// others.
-const lookPause = time.Second
+// busyPause is how long a member is left alone that was busy, if there are others.
+const busyPause = time.Second
+
+// A member that refuses is left alone for refusedPause at first, and for twice as long as
+// the last time each time that it does so again, up to refusedPauseMax; a look costs the
+// request that is sent to do it one connect. It is lost, which is news, when it has refused
+// lostAfter times in a row, which no restart of a second does, or is what requests wait for.
+const (
+	refusedPause    = 250 * time.Millisecond
+	refusedPauseMax = 8 * time.Second
+	lostAfter       = 3
+)
 
 // enter takes a slot of the least busy member.
 func (l *Lease) enter() error {
@@ -31,6 +44,7 @@ func (l *Lease) enter() error {
 	limit := l.app.plan.QueueTime
 	if l.app.queue.Held() && l.app.absence.Load() != nil {
 		limit = l.app.plan.Hold
+		l.hold()
 	}
 	err := l.acquire(0, after(l.begun, limit))
 	if fault := l.app.absence.Load(); err != nil && fault != nil && errors.Is(err, board.ErrTime) && l.app.queue.Held() {
@@ -67,16 +81,23 @@ func (l *Lease) move() error {
 func (l *Lease) elsewhere(err error) error {
 	fault := l.fault(Connect, err)
 	deadline, wait := l.patience(err)
+	switch {
+	case !errors.Is(err, unix.EAGAIN):
+		if wait {
+			l.app.absence.Store(fault)
+			l.hold()
+		}
+		l.app.refused(l.member, fault, wait)
+	case wait && l.app.queue.Shut(l.member.index):
+		l.app.lookIn(l.member, busyPause)
+	}
 	if !wait {
 		if l.tries == l.app.plan.Retries {
 			return fault
 		}
+		l.app.queue.Count(board.Retried)
 		return l.move()
 	}
-	if !errors.Is(err, unix.EAGAIN) {
-		l.app.absence.Store(fault)
-	}
-	l.app.shut(l.member)
 	if err := l.acquire(0, deadline); errors.Is(err, board.ErrTime) {
 		return fault
 	} else if err != nil {
@@ -101,22 +122,37 @@ func (l *Lease) patience(err error) (deadline time.Time, wait bool) {
 	return time.Time{}, false
 }
 
-// shut has m left alone for a while.
-func (a *App) shut(m *Member) {
-	a.queue.Shut(m.index)
-	a.lookAt.Store(time.Now().Add(lookPause).UnixNano())
+// lookIn has m tried again after a pause.
+func (a *App) lookIn(m *Member, pause time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m.lookAt = time.Now().Add(pause).UnixNano()
+	if at := a.lookAt.Load(); at == 0 || m.lookAt < at {
+		a.lookAt.Store(m.lookAt)
+	}
 }
 
-// look opens the members that are shut, if it is time: whoever goes to one and finds it
-// as it was goes to another, and shuts it again.
+// look opens the members that are shut and whose pause is over: whoever goes to one and
+// finds it as it was goes to another, and shuts it again.
 func (a *App) look(now time.Time) {
 	at := a.lookAt.Load()
-	if at == 0 || now.UnixNano() < at || a.queue.Held() || !a.lookAt.CompareAndSwap(at, 0) {
+	if at == 0 || now.UnixNano() < at || a.queue.Held() {
 		return
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next := int64(0)
 	for _, m := range a.members {
-		a.queue.Open(m.index)
+		switch {
+		case m.lookAt == 0:
+		case m.lookAt <= now.UnixNano():
+			m.lookAt = 0
+			a.queue.Open(m.index)
+		case next == 0 || m.lookAt < next:
+			next = m.lookAt
+		}
 	}
+	a.lookAt.Store(next)
 }
 
 // arrived notes that the member has a connection.
@@ -125,8 +161,30 @@ func (l *Lease) arrived() {
 		l.app.absence.Store(nil)
 	}
 	l.absent = time.Time{}
-	l.app.queue.Open(l.member.index)
+	l.app.found(l.member)
 	l.app.queue.Settle(&l.slot)
+}
+
+// hold counts a request that waits for an absent app.
+func (l *Lease) hold() {
+	if !l.held {
+		l.held = true
+		l.app.queue.Count(board.Held)
+	}
+}
+
+// count counts why a request was not answered; nil is nothing.
+func (l *Lease) count(err error) {
+	fault, ok := errors.AsType[*Error](err)
+	switch {
+	case !ok:
+	case errors.Is(err, board.ErrFull):
+		l.app.queue.Count(board.Full)
+	case fault.Op == Queue:
+		l.app.queue.Count(board.Late)
+	default:
+		l.app.queue.Count(board.Failed)
+	}
 }
 
 // after is a limit from begun on; 0 is none, and ends when the client leaves.

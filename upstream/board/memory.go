@@ -60,7 +60,7 @@ func fixedMemory(size int64) (int, error) {
 
 const fixedSize = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
 
-// Memory is the board as the warden has it: mapped, and used to clear rows only.
+// Memory is the board as the warden has it: mapped, and used to clear rows and to report.
 type Memory struct {
 	layout
 	plan   Plan
@@ -132,7 +132,8 @@ func (m *Memory) Clear(row int) error {
 	return nil
 }
 
-// sweep frees what row holds, and what bears the number of no row.
+// sweep frees what row holds, and what bears the number of no row. What it has counted
+// is added to what the dead have left.
 func (m *Memory) sweep(row int) {
 	for i, app := range m.plan.Apps {
 		o := &m.apps[i]
@@ -143,6 +144,10 @@ func (m *Memory) sweep(row int) {
 	counts := m.all[m.rows+row*m.stride:][:m.stride]
 	for i := range counts {
 		counts[i].Store(0)
+	}
+	tallies, left := m.tallyBlock(row), m.tallyBlock(m.plan.Rows)
+	for i := range tallies {
+		left[i].Add(min(tallies[i].Swap(0), tallyMax))
 	}
 }
 
