@@ -160,7 +160,7 @@
 // Members that fail:
 //
 //   - A socket that is not there or refuses is left alone for a while, growing from 250 ms
-//     to 8 s, while the app has others; see package upstream.
+//     to 2 s, while the app has others; see package upstream.
 //   - health, which is off unless the table is written, asks each socket for path: a GET
 //     with "User-Agent: sallyport", on a connection of its own, once per every over all
 //     cores together. 2xx and 3xx are well, as nginx and HAProxy have it: a redirect to

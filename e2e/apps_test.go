@@ -26,10 +26,16 @@ func (s *scene) app(kind string) {
 // startApp starts a real app in its folder, and does not wait for it.
 func (s *scene) startApp(kind string) *exec.Cmd {
 	s.t.Helper()
+	return s.startMember(kind, s.path("app/app.sock"))
+}
+
+// startMember is startApp on another socket.
+func (s *scene) startMember(kind, socket string) *exec.Cmd {
+	s.t.Helper()
 	v, dir := serverOf(s.t, kind), s.path("app")
 	command := slices.Clone(v.command)
 	for i := range command {
-		command[i] = strings.ReplaceAll(command[i], "{socket}", s.path("app/app.sock"))
+		command[i] = strings.ReplaceAll(command[i], "{socket}", socket)
 	}
 	// PATH is Debian's own: another Python in front would not have its packages.
 	// umask 0 makes a socket that the core's user may connect to.

@@ -92,7 +92,9 @@ func (a *App) Send(req *message.Request, body message.Source, client board.Clien
 			err = l.resend()
 		}
 	}
-	l.count(err)
+	if err != nil {
+		l.count(err)
+	}
 	return l, err
 }
 

@@ -34,7 +34,7 @@ const busyPause = time.Second
 // lostAfter times in a row, which no restart of a second does, or is what requests wait for.
 const (
 	refusedPause    = 250 * time.Millisecond
-	refusedPauseMax = 8 * time.Second
+	refusedPauseMax = 2 * time.Second
 	lostAfter       = 3
 )
 
@@ -85,9 +85,11 @@ func (l *Lease) elsewhere(err error) error {
 	case !errors.Is(err, unix.EAGAIN):
 		if wait {
 			l.app.absence.Store(fault)
-			l.hold()
 		}
 		l.app.refused(l.member, fault, wait)
+		if l.app.queue.Held() {
+			l.hold()
+		}
 	case wait && l.app.queue.Shut(l.member.index):
 		l.app.lookIn(l.member, busyPause)
 	}
@@ -173,7 +175,7 @@ func (l *Lease) hold() {
 	}
 }
 
-// count counts why a request was not answered; nil is nothing.
+// count counts why a request was not answered, if that was not its client's doing.
 func (l *Lease) count(err error) {
 	fault, ok := errors.AsType[*Error](err)
 	switch {

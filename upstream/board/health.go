@@ -122,6 +122,9 @@ func (q *Queue) HeedChecks() {
 	q.heed()
 }
 
+// LeftOut is the set of the members that are, because their checks fail.
+func (q *Queue) LeftOut() uint64 { return q.unfit.Load() }
+
 // heed reads the verdicts. Members that are well again may have a slot for who waits.
 func (q *Queue) heed() {
 	q.mu.Lock()

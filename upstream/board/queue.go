@@ -23,6 +23,7 @@ type Queue struct {
 
 	board   *Board
 	row     int
+	app     int
 	limited bool
 	slots   []ownWords // by member
 	members uint64     // all of them, one bit each
@@ -89,6 +90,7 @@ func newQueue(b *Board, app int) *Queue {
 		tally:   m.tallyBlock(b.row)[o.tally:],
 		board:   b,
 		row:     b.row,
+		app:     app,
 		limited: plan.InFlightMax > 0,
 		slots:   make([]ownWords, plan.Members),
 		members: ^uint64(0) >> (MembersMax - plan.Members),

@@ -60,6 +60,9 @@ type MemberReport struct {
 	Check    Trouble // why the last check failed; 0 when it did not, or there was none
 }
 
+// Report is that of the app.
+func (q *Queue) Report() AppReport { return q.board.memory.Report(q.app) }
+
 // Report reads how an app is. What it finds may be anything that a core wrote: nothing of
 // it is used as an index, and every number is bounded.
 func (m *Memory) Report(app int) AppReport {
