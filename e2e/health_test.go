@@ -157,8 +157,8 @@ func TestChecks(t *testing.T) {
 	s := newScene(t)
 	s.must(os.Mkdir(s.path("app"), 0o755))
 	a, b := s.patient("app/a.sock"), s.patient("app/b.sock")
-	const every = 100 * time.Millisecond
-	s.write("sallyport.toml", twoMembers+"max_inflight = 1\nhealth = { path = \"/up?deep=1\", every = \"100ms\" }\n")
+	const every = 500 * time.Millisecond
+	s.write("sallyport.toml", twoMembers+"max_inflight = 1\nhealth = { path = \"/up?deep=1\", every = \"500ms\" }\n")
 	begun := time.Now()
 	h := s.start()
 	goes := func(count int) {

@@ -106,10 +106,10 @@ func (a *App) ask(m *Member, limit time.Duration) (verdict board.Trouble, known 
 	}
 	a.found(m)
 	var app h1.AppConn
-	app.Open(conn, a.buffers, replyLimits, limit)
+	app.Open(conn, a.buffers, replyLimits, 2*checkTimeMax) // which end comes before
 	over := make(chan struct{})
 	end := time.AfterFunc(limit, func() { app.Cut(); close(over) })
-	status, err := askStatus(&app, a.checkRequest(), limit)
+	status, err := askStatus(&app, a.checkRequest())
 	if !end.Stop() {
 		<-over // it must not cut what has the number of conn next
 	}
@@ -126,11 +126,11 @@ func (a *App) checkRequest() *message.Request {
 }
 
 // askStatus sends req, and is the status of the answer.
-func askStatus(app *h1.AppConn, req *message.Request, limit time.Duration) (status int, err error) {
+func askStatus(app *h1.AppConn, req *message.Request) (status int, err error) {
 	if _, err := app.Send(req, nil); err != nil { // it has no body
 		return 0, err
 	}
-	if err := app.Await(limit); err != nil {
+	if err := app.Await(2 * checkTimeMax); err != nil {
 		return 0, err
 	}
 	for {

@@ -112,7 +112,7 @@ func (q *Queue) Judge(member int, verdict Trouble) (news bool) {
 		return false
 	}
 	q.heed()
-	q.board.memory.wakeAll()
+	q.wakeOthers()
 	return true
 }
 

@@ -261,9 +261,13 @@ func (q *Queue) Open(member int) {
 	q.mu.Lock()
 	q.turn(probePause)
 	q.mu.Unlock()
-	if was != q.members {
-		return
+	if was == q.members {
+		q.wakeOthers()
 	}
+}
+
+// wakeOthers has all other rows look.
+func (q *Queue) wakeOthers() {
 	for row := range q.heads {
 		if row != q.row {
 			q.board.memory.wake(row)
