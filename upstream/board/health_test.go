@@ -20,7 +20,10 @@ func TestHeed(t *testing.T) {
 	if !q.Judge(1, BadStatus(503)) || q.Judge(1, Silent) || q.Judge(0, 0) {
 		t.Error("news is what changes, and nothing else")
 	}
-	until(t, "the other row to hear of it", func() bool { return s.queue(1).unfit.Load() == 1<<1 })
+	for _, verdict := range []Trouble{Silent, 0, Silent} { // it has looked for another reason at first, perhaps
+		q.Judge(1, verdict)
+		until(t, "the other row to hear of it", func() bool { return (s.queue(1).LeftOut() == 1<<1) == (verdict != 0) })
+	}
 	if s.queue(2).unfit.Load() != 0 {
 		t.Error("one that does not heed checks does")
 	}
