@@ -191,8 +191,11 @@ func TestCheck(t *testing.T) {
 			t.Parallel()
 			s := newStage(t, conf.App{Health: &conf.Health{Path: "/up", Host: "a.test"}}, test.act)
 			limit := patience
-			if test.want == board.Silent || name == "without end" || name == "half a body" {
+			switch {
+			case test.want == board.Silent:
 				limit = 100 * time.Millisecond
+			case name == "without end", name == "half a body": // which end by the limit, after the head
+				limit = time.Second
 			}
 			begun := time.Now()
 			got, known := s.app.ask(s.app.members[0], limit)
@@ -398,5 +401,37 @@ func TestChecksOfTwo(t *testing.T) {
 	s.await("both to know", func() bool { return apps[0].queue.LeftOut() == 1 && apps[1].queue.LeftOut() == 1 })
 	if n := s.requests.Load(); n != 1 {
 		t.Errorf("%d checks", n)
+	}
+}
+
+// TestCounts: what became of requests is counted once each.
+func TestCounts(t *testing.T) {
+	s := newStage(t, conf.App{}, func(a *actor) {
+		if a.request() && a.body.Load() == "answer" {
+			a.say(okReply)
+		}
+	})
+	s.watched(conf.App{Retries: 1, InFlightMax: 1}, s.app.members[0].Socket)
+	for _, c := range []struct{ method, body string }{
+		{"POST", "answer"},
+		{"POST", "none"}, // was read, so that it may not be sent again
+		{"GET", ""},      // is sent twice
+	} {
+		if _, err := s.ask(c.method, c.body); (err == nil) != (c.body == "answer") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	var w board.Waiter
+	if _, err := s.app.queue.Acquire(&w, 0, time.Now(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ask("GET", ""); err == nil {
+		t.Error("there is no slot and no queue")
+	}
+	s.app.queue.Release(&w)
+	got := s.app.queue.Report()
+	want := [board.Tallies]uint64{board.Full: 1, board.Retried: 1, board.Failed: 2}
+	if got.Counts != want || got.Members[0].Counts != [board.MemberTallies]uint64{board.Served: 1} {
+		t.Errorf("%+v, want %v", got, want)
 	}
 }
