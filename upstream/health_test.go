@@ -347,6 +347,14 @@ func TestChecksWhileBusy(t *testing.T) {
 	s.await("2 at the app", func() bool { return now.Load() == 2 && s.app.queue.Stats().InFlight[0] == 2 })
 	before := s.counted(0, board.Checks)
 	s.send(2, 4, nil, over)
+	due := func() time.Time { // asks without a claim, as the last one was not an hour ago
+		_, next := s.app.queue.ClaimCheck(0, time.Now(), time.Hour)
+		return next
+	}
+	for range 3 {
+		was := due()
+		s.await("a check to be due", func() bool { return due().After(was) })
+	}
 	if n := s.counted(0, board.Checks); n != before {
 		t.Errorf("%d checks of a busy app", n-before)
 	}
