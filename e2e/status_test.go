@@ -140,6 +140,7 @@ func TestStatusAbsent(t *testing.T) {
 	s.gate().answer()
 	total.all.Wait()
 	h.wait(t, "member back", "app=shop", "socket="+s.path("gate.sock"))
+	await(t, "the last slot to be free", func() bool { return s.shopStatus().InFlight == 0 }) // a moment after its client has the answer
 	if a := s.shopStatus(); a.Members[0].State != "up" || a.Members[0].Why != "" || a.Holds != 3 || a.Served != 3 || total.of(200) != 3 {
 		t.Errorf("%+v, %v", a, total.counts)
 	}

@@ -31,7 +31,7 @@ const busyPause = time.Second
 // A member that refuses is left alone for refusedPause at first, and for twice as long as
 // the last time each time that it does so again, up to refusedPauseMax; a look costs the
 // request that is sent to do it one connect. It is lost, which is news, when it has refused
-// lostAfter times in a row, which no restart of a second does, or is what requests wait for.
+// lostAfter times in a row, for 750 ms, or is what requests wait for.
 const (
 	refusedPause    = 250 * time.Millisecond
 	refusedPauseMax = 2 * time.Second
