@@ -26,11 +26,11 @@ func (s *scene) app(kind string) {
 // startApp starts a real app in its folder, and does not wait for it.
 func (s *scene) startApp(kind string) *exec.Cmd {
 	s.t.Helper()
-	return s.startMember(kind, s.path("app/app.sock"))
+	return s.startAppOn(kind, s.path("app/app.sock"))
 }
 
-// startMember is startApp on another socket.
-func (s *scene) startMember(kind, socket string) *exec.Cmd {
+// startAppOn is startApp on another socket.
+func (s *scene) startAppOn(kind, socket string) *exec.Cmd {
 	s.t.Helper()
 	v, dir := serverOf(s.t, kind), s.path("app")
 	command := slices.Clone(v.command)

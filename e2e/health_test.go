@@ -34,7 +34,7 @@ func TestMemberLost(t *testing.T) {
 	s.folder()
 	members := map[string]*exec.Cmd{}
 	for _, name := range []string{"a", "b"} {
-		members[name] = s.startMember(kind, s.path("app/"+name+".sock"))
+		members[name] = s.startAppOn(kind, s.path("app/"+name+".sock"))
 		takes(t, s.path("app/"+name+".sock"))
 	}
 	s.write("sallyport.toml", twoMembers+"max_inflight = 2\n")
@@ -65,7 +65,7 @@ func TestMemberLost(t *testing.T) {
 	if a := s.shopStatus(); a.Members[0].Served != during.Members[0].Served || a.Members[1].Served < during.Members[1].Served+90 {
 		t.Errorf("from %+v to %+v", during, a)
 	}
-	s.startMember(kind, s.path("app/a.sock"))
+	s.startAppOn(kind, s.path("app/a.sock"))
 	h.wait(t, "member back", "socket="+s.path("app/a.sock"))
 	await(t, "requests at the one that is back", func() bool { return s.shopStatus().Members[0].Served > during.Members[0].Served+50 })
 	stop()
