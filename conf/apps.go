@@ -1,6 +1,11 @@
 package conf
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // declaredApp is [app.NAME].
 func (p *planner) declaredApp(name string) App {
@@ -28,7 +33,60 @@ func (s section) app() App {
 		Idle:      timeout.duration("idle"),
 		Keepalive: int(s.number("keepalive")),
 		MaxBody:   s.number("max_body"),
+		Health:    s.below("health").health(),
 	}
+}
+
+// healthEveryLeast is the shortest time between two checks: less is load, not news.
+const healthEveryLeast = 100 * time.Millisecond
+
+// health is the table of that name; nil where it is not written, or every is 0. The host
+// is not known yet.
+func (s section) health() *Health {
+	if s.table == nil {
+		return nil
+	}
+	h := &Health{Path: s.text("path"), Every: s.duration("every")}
+	if !strings.HasPrefix(h.Path, "/") || strings.ContainsFunc(h.Path, notInTarget) {
+		s.wrong("path", fault{"is no path: " + strconv.Quote(h.Path), `write it as in path = "/up", and what is not ASCII with %`})
+	}
+	if h.Every == 0 {
+		return nil
+	}
+	if h.Every < healthEveryLeast {
+		s.wrong("every", fault{"is less than " + healthEveryLeast.String(), `write every = "10s"`})
+	}
+	return h
+}
+
+// notInTarget reports whether r cannot stand in the target of a request: "#" begins
+// what is not sent (RFC 3986, section 3.5).
+func notInTarget(r rune) bool { return r <= ' ' || r >= 0x7f || r == '#' }
+
+// healthHosts gives the checks of all apps the hosts that they ask for. An app that
+// knows its hosts knows those.
+func (p *planner) healthHosts() {
+	apps := p.plan.Core.Apps
+	for i := range apps {
+		if apps[i].Health != nil {
+			apps[i].Health.Host = p.hostOf(i)
+		}
+	}
+}
+
+// hostOf is the first host that leads to an app and is no pattern.
+func (p *planner) hostOf(app int) string {
+	for _, site := range p.plan.Core.Sites {
+		if !slices.ContainsFunc(site.Routes, func(r Route) bool { return r.App == app }) {
+			continue
+		}
+		for _, host := range site.Hosts {
+			if !strings.HasPrefix(host, "*") {
+				return host
+			}
+		}
+	}
+	return "localhost"
 }
 
 // socketsMax is how many sockets an app may have: cores choose among them by the bits

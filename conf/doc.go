@@ -112,9 +112,9 @@
 //	app.*.max_body                  size      64MiB       built
 //	app.*.expect_user               text      -           not yet: refused
 //	app.*.deny_root_app             flag      false       not yet: off noticed, else refused
-//	app.*.health                    table     -           not yet: refused
-//	app.*.health.path               text      /up         part of the table above
-//	app.*.health.every              duration  10s         part of the table above
+//	app.*.health                    table     -           built
+//	app.*.health.path               text      /up         built
+//	app.*.health.every              duration  10s         built
 //	app.*.command                   texts     -           not yet: refused
 //	app.*.dir                       text      -           not yet: refused
 //	app.*.user                      text      -           not yet: refused
@@ -156,6 +156,21 @@
 //     no effect.
 //   - hold is for a socket that is not there or refuses: requests of any method wait for
 //     it, as nothing of them was sent; then the answer is 502.
+//
+// Members that fail:
+//
+//   - A socket that is not there or refuses is left alone for a while, growing from 250 ms
+//     to 2 s, while the app has others; see package upstream.
+//   - health, which is off unless the table is written, asks each socket for path: a GET
+//     with "User-Agent: sallyport", on a connection of its own, once per every over all
+//     cores together. 2xx and 3xx are well, as nginx and HAProxy have it: a redirect to
+//     https is an answer of an app that lives. Anything else, and no answer within every
+//     or 5 s, leaves the socket out until a check goes well, unless it would be the last.
+//   - Host is the first host, in the order of the file, of a site that leads to the app and
+//     is no pattern, for frameworks refuse hosts that they do not know (ALLOWED_HOSTS of
+//     Django, config.hosts of Rails); "localhost" where there is none.
+//   - A check is a request among the max_inflight. A socket that has no slot free is busy,
+//     and its check is skipped, as what is busy lives; a hung one is for timeout.first_byte.
 //
 // And where the default depends: workers = 0 is one for every two processors that the
 // machine or the cgroup gives, and a core runs on one; https is not bound while no

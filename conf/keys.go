@@ -131,7 +131,7 @@ func keys() []key {
 		{name: "app.*.max_body", kind: takesSize, fallback: "64MiB", most: 1 << 50},
 		{name: "app.*.expect_user", kind: takesText, part: "the check of an app's user", off: refused, on: refused},
 		{name: "app.*.deny_root_app", kind: takesFlag, fallback: "false", part: "the check of an app's user", off: noticed, on: refused},
-		{name: "app.*.health", kind: takesTable, part: "health checks", off: refused, on: refused},
+		{name: "app.*.health", kind: takesTable},
 		{name: "app.*.health.path", kind: takesText, fallback: "/up"},
 		{name: "app.*.health.every", kind: takesDuration, fallback: "10s"},
 		{name: "app.*.command", kind: takesTexts, part: "apps that sallyport starts", off: refused, on: refused},

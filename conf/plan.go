@@ -115,7 +115,15 @@ type App struct {
 	Idle      time.Duration // between two reads or writes
 	Keepalive int           // idle connections kept per socket and core; 0: each is closed after its answer
 	MaxBody   int64         // bytes of a request body; 0: no limit
+	Health    *Health       `json:",omitempty"` // nil: no checks
 	Where     Place
+}
+
+// Health is how the sockets of an app are asked whether they are well.
+type Health struct {
+	Path  string        // with its query
+	Host  string        // that the app is told
+	Every time.Duration // from one check of a socket to the next, over all cores
 }
 
 // Limits bound what one client may take. A zero count or duration switches that limit off.

@@ -71,6 +71,7 @@ func (p *planner) resolve() {
 	p.trusted()
 	p.sites()
 	p.unusedApps()
+	p.healthHosts()
 	p.listeners()
 	plan.Core.Certificates = len(plan.Keeper.Certificates)
 }

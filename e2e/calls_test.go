@@ -27,8 +27,11 @@ func callsCases() []callsCase {
 		{name: "closes", all: 9.5, waits: 9.5, pauses: 0.3},
 		// A free slot is found without the kernel.
 		{name: "closes, limited", more: "max_inflight = 64\n", all: 9.5, waits: 9.5, pauses: 0.3},
+		// Checks and counts are beside the requests.
+		{name: "closes, checked", more: "max_inflight = 64\nhealth = { path = \"/\", every = \"500ms\" }\n", all: 9.5, waits: 9.5, pauses: 0.3},
 		// Read and write of both.
 		{name: "keeps", keep: true, more: "keepalive = 16\n", all: 4.3, apart: true, waits: 1.0, pauses: 0.3},
+		{name: "keeps, checked", keep: true, more: "keepalive = 16\nhealth = { path = \"/\", every = \"500ms\" }\n", all: 4.3, apart: true, waits: 1.0, pauses: 0.3},
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"sallyport/conf"
 	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
@@ -23,11 +25,15 @@ type App struct {
 	absence atomic.Pointer[Error] // why the last connect failed; nil once one has not
 	denied  atomic.Int64          // since when a socket may not be reached, unix nanoseconds; 0: it may
 	again   time.Duration         // until a request is sent once more to the same member
-	lookAt  atomic.Int64          // when members that are shut are tried again, unix nanoseconds; 0: never
+	lookAt  atomic.Int64          // when the first of the members that are shut is tried again, unix nanoseconds; 0: never
 	loop    *loop.Loop            // of the connections to them
 	buffers *h1.Buffers
 	leases  sync.Pool // of *Lease
 	conns   sync.Pool // of *conn that are closed
+	checks  checks
+	log     zerolog.Logger // of news of members
+
+	mu sync.Mutex // of what members say of being shut
 }
 
 // A Member is one socket of an app.
@@ -35,6 +41,9 @@ type Member struct {
 	Socket string // absolute path
 	index  int
 	idle   pool
+
+	lookAt  int64        // when it is tried again, if it is shut; unix nanoseconds, 0: not before it was. Guarded by App.mu
+	refused atomic.Int32 // times in a row that it was shut because it refused
 }
 
 // againPause is longer than the processes of an app take to end that are killed together,
@@ -58,9 +67,10 @@ func newApp(plan conf.App, queue *board.Queue, watcher *loop.Loop, buffers *h1.B
 	return a
 }
 
-// Close closes the idle connections; those in use are when they come back. Requests
-// may still be sent.
+// Close closes the idle connections; those in use are when they come back. It ends the
+// checks, which are for other cores to go on with. Requests may still be sent.
 func (a *App) Close() {
+	a.checks.end()
 	for _, m := range a.members {
 		m.idle.close()
 	}
@@ -88,6 +98,9 @@ func (a *App) Send(req *message.Request, body message.Source, client board.Clien
 			err = l.resend()
 		}
 	}
+	if err != nil {
+		l.count(err)
+	}
 	return l, err
 }
 
@@ -100,6 +113,6 @@ func (a *App) lease(client board.Client) *Lease {
 		l.conn.Redial = l.redial
 	}
 	l.client, l.begun, l.Queued, l.absent = client, time.Now(), 0, time.Time{}
-	l.member, l.tries, l.reused, l.complete = nil, 0, false, false
+	l.member, l.tries, l.reused, l.complete, l.held = nil, 0, false, false, false
 	return l
 }

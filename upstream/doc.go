@@ -10,6 +10,22 @@
 // keepalive asks for it: idle, watched by the loop, and gone at once when the app
 // closes it; see conn. The one that was used last is taken first.
 //
+// # Which member
+//
+// A request goes to the member that has the fewest in flight, over all cores, of those that
+// are open (slot.go) and whose checks pass (health.go); of those that are open where none
+// passes; and waits, held, where none is open.
+//
+//	       refuses, or its backlog is full
+//	open ───────────────────────────────────► shut, by this core, for a pause
+//	  ▲        its pause is over: one more       │
+//	  ├── request is sent to look ◄──────────────┤  refusing: 250 ms, doubled up to 2 s
+//	  └── a check, or a held request, got in ────┘  full: 1 s
+//
+// Each core goes by what it has met itself. That a member is lost, which is to have refused
+// three times in a row or to be what requests are held for, and that it is back, is on the
+// board for the log and the status, and said once for all cores.
+//
 // # What a slot counts
 //
 // A request has its slot until its lease is released, which is after its connection to
@@ -30,6 +46,21 @@
 //
 // 2026-11-25. A socket that may not be reached (EACCES) counts as absent for a second: there
 // are servers that make theirs first and then give it its mode.
+//
+// 2026-11-25. Only connects count against a member. What it does with a connection that
+// it has taken may be the request's doing: one that kills its worker, or takes a minute, sent
+// by whoever likes to, must not take the member from all others. Checks are for that.
+//
+// 2026-11-25. The last member that is open is left out for no reason: a refusal of the app's
+// is worth more than one of ours, and costs as little.
+//
+// 2026-11-25. One core checks for all, by claiming on the board what is due, so that there is
+// nobody to elect and to replace. One failure leaves a member out and one success takes it
+// back, as in nginx and Caddy: the pause is every, and who wants patience makes that longer.
+//
+// 2026-11-25. A check has a slot of its member like any request, and is skipped where there
+// is none, or where somebody waits for it: more than max_inflight at a time is what its
+// user has promised the app not to happen, and an app that works is alive.
 //
 // 2026-11-25. timeout.connect has something to do only where there is no queue: a
 // connect to a unix socket succeeds, fails, or finds the backlog full, at once.

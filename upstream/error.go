@@ -68,9 +68,12 @@ func cause(err error) string {
 }
 
 // Errno is the kernel's reason, 0 if it gave none.
-func (e *Error) Errno() syscall.Errno {
+func (e *Error) Errno() syscall.Errno { return errnoOf(e.Err) }
+
+// errnoOf is the kernel's reason in err, 0 if there is none.
+func errnoOf(err error) syscall.Errno {
 	var errno syscall.Errno
-	errors.As(e.Err, &errno)
+	errors.As(err, &errno)
 	return errno
 }
 

@@ -34,6 +34,7 @@ type Lease struct {
 
 	begun  time.Time
 	absent time.Time // since when no member was there for it; zero: not
+	held   bool      // it has waited for an absent app
 
 	Queued    time.Duration // was waited for a slot, and for an absent app
 	Connected time.Time     // when the member had taken the connection, or it was taken from the idle ones
@@ -86,6 +87,7 @@ func (l *Lease) dial() error {
 // about to end, whose socket takes connections until the last of its processes has.
 func (l *Lease) renew() error {
 	failed := l.on
+	l.app.queue.Count(board.Retried)
 	if !l.reused {
 		last := l.member
 		if err := l.move(); err != nil {
@@ -217,7 +219,9 @@ func clientFault(err error) bool {
 func (l *Lease) ReadReply(req *message.Request) (*message.Response, error) {
 	resp, err := l.conn.ReadReply(req)
 	if err != nil {
-		return nil, l.blame(Read, err)
+		err = l.blame(Read, err)
+		l.count(err)
+		return nil, err
 	}
 	return resp, nil
 }
@@ -285,6 +289,9 @@ func (l *Lease) Release() {
 		sent = l.endUpload()
 	}
 	if l.on != nil {
+		if l.conn.Replied() {
+			l.app.queue.CountMember(l.member.index, board.Served)
+		}
 		if sent && l.conn.Rest() {
 			l.on.pool.put(l.on)
 		} else {

@@ -19,12 +19,25 @@ import (
 //
 // A member that is busy or absent is shut: it gets no request of this core until one that
 // was sent to look has found it, so that those behind keep their order. While others are
-// there, somebody looks once a lookPause, and else every 20 ms; see board.Queue.Shut.
-// Nothing was sent by then, so this is for requests of any method, and is no retry.
+// there, somebody looks when its pause is over, and else every 20 ms; see
+// board.Queue.Shut. Nothing was sent by then, so this is for requests of any method, and
+// is no retry.
+//
+// What a member does with a connection that it has taken is not held against it: one
+// request that kills a worker, sent three times, would take the member from all others.
 
-// lookPause is how long a member is left alone that was busy or absent, if there are
-// others.
-const lookPause = time.Second
+// busyPause is how long a member is left alone that was busy, if there are others.
+const busyPause = time.Second
+
+// A member that refuses is left alone for refusedPause at first, and for twice as long as
+// the last time each time that it does so again, up to refusedPauseMax; a look costs the
+// request that is sent to do it one connect. It is lost, which is news, when it has refused
+// lostAfter times in a row, for 750 ms, or is what requests wait for.
+const (
+	refusedPause    = 250 * time.Millisecond
+	refusedPauseMax = 2 * time.Second
+	lostAfter       = 3
+)
 
 // modePause is how long a socket that may not be reached counts as absent: an app server
 // that has just made it gives it its mode next (uvicorn, by chmod).
@@ -37,6 +50,7 @@ func (l *Lease) enter() error {
 	held, limit := l.app.absent() != nil, l.app.plan.QueueTime
 	if held {
 		limit = l.app.plan.Hold
+		l.hold()
 	}
 	err := l.acquire(0, after(l.begun, limit))
 	if !held && errors.Is(err, board.ErrTime) && l.app.absent() != nil {
@@ -84,6 +98,18 @@ func (l *Lease) move() error {
 func (l *Lease) elsewhere(err error) error {
 	fault := l.fault(Connect, err)
 	deadline, wait := l.patience(err)
+	switch {
+	case !errors.Is(err, unix.EAGAIN):
+		if wait {
+			l.app.absence.Store(fault)
+		}
+		l.app.refused(l.member, fault, wait)
+		if l.app.queue.Held() {
+			l.hold()
+		}
+	case wait && l.app.queue.Shut(l.member.index):
+		l.app.lookIn(l.member, busyPause)
+	}
 	if !wait {
 		if errors.Is(err, unix.EACCES) { // it will stay so: nobody needs to wait for it
 			l.app.absence.Store(nil)
@@ -92,12 +118,9 @@ func (l *Lease) elsewhere(err error) error {
 		if l.tries == l.app.plan.Retries {
 			return fault
 		}
+		l.app.queue.Count(board.Retried)
 		return l.move()
 	}
-	if !errors.Is(err, unix.EAGAIN) {
-		l.app.absence.Store(fault)
-	}
-	l.app.shut(l.member)
 	if err := l.acquire(0, deadline); errors.Is(err, board.ErrTime) {
 		return fault
 	} else if err != nil {
@@ -136,22 +159,37 @@ func (a *App) deniedSince(now int64) int64 {
 	return since
 }
 
-// shut has m left alone for a while.
-func (a *App) shut(m *Member) {
-	a.queue.Shut(m.index)
-	a.lookAt.Store(time.Now().Add(lookPause).UnixNano())
+// lookIn has m tried again after a pause.
+func (a *App) lookIn(m *Member, pause time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m.lookAt = time.Now().Add(pause).UnixNano()
+	if at := a.lookAt.Load(); at == 0 || m.lookAt < at {
+		a.lookAt.Store(m.lookAt)
+	}
 }
 
-// look opens the members that are shut, if it is time: whoever goes to one and finds it
-// as it was goes to another, and shuts it again.
+// look opens the members that are shut and whose pause is over: whoever goes to one and
+// finds it as it was goes to another, and shuts it again.
 func (a *App) look(now time.Time) {
 	at := a.lookAt.Load()
-	if at == 0 || now.UnixNano() < at || a.queue.Held() || !a.lookAt.CompareAndSwap(at, 0) {
+	if at == 0 || now.UnixNano() < at || a.queue.Held() {
 		return
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next := int64(0)
 	for _, m := range a.members {
-		a.queue.Open(m.index)
+		switch {
+		case m.lookAt == 0:
+		case m.lookAt <= now.UnixNano():
+			m.lookAt = 0
+			a.queue.Open(m.index)
+		case next == 0 || m.lookAt < next:
+			next = m.lookAt
+		}
 	}
+	a.lookAt.Store(next)
 }
 
 // arrived notes that the member has a connection.
@@ -163,8 +201,30 @@ func (l *Lease) arrived() {
 		l.app.denied.Store(0)
 	}
 	l.absent = time.Time{}
-	l.app.queue.Open(l.member.index)
+	l.app.found(l.member)
 	l.app.queue.Settle(&l.slot)
+}
+
+// hold counts a request that waits for an absent app.
+func (l *Lease) hold() {
+	if !l.held {
+		l.held = true
+		l.app.queue.Count(board.Held)
+	}
+}
+
+// count counts why a request was not answered, if that was not its client's doing.
+func (l *Lease) count(err error) {
+	fault, ok := errors.AsType[*Error](err)
+	switch {
+	case !ok:
+	case errors.Is(err, board.ErrFull):
+		l.app.queue.Count(board.Full)
+	case fault.Op == Queue:
+		l.app.queue.Count(board.Late)
+	default:
+		l.app.queue.Count(board.Failed)
+	}
 }
 
 // after is a limit from begun on; 0 is none, and ends when the client leaves.

@@ -60,6 +60,9 @@ func newFront(plan *conf.Core, shared *board.Board, gifts sockets.Gifts, log zer
 	}
 	buffers := new(h1.Buffers)
 	apps := upstream.New(plan.Apps, shared, watcher, buffers)
+	for _, app := range apps {
+		app.Watch(log)
+	}
 	forwarder := proxy.New(plan, apps, log)
 	f := &front{
 		loop:      watcher,

@@ -193,6 +193,7 @@ func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 // row. It writes into the duty what they are for.
 func (b *boot) makeBoard(main *duty) (sockets.Gifts, error) {
 	main.Board = board.PlanOf(b.plan.Core.Apps, b.plan.Workers)
+	main.Apps = appDuties(b.plan.Core.Apps)
 	memory, wakes, err := board.Create(main.Board)
 	if err != nil {
 		return nil, fmt.Errorf("boot: %w", err)

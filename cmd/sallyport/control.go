@@ -52,7 +52,8 @@ func (w waiting) left() bool {
 	return true
 }
 
-// A question is asked by a caller for the state of things, and answered once.
+// A question is asked by a caller for the state of things, and answered once; to the caller
+// in pieces.
 type question chan []byte
 
 // loop hears one caller after the other and sends orders on. It ends with the process.
@@ -95,8 +96,12 @@ func (c *control) loop(orders chan<- order) {
 func (c *control) report(caller *os.File) error {
 	answer := make(question, 1)
 	c.ask <- answer
-	_, err := caller.Write(<-answer)
-	return err
+	for piece := range slices.Chunk(<-answer, statusPiece) {
+		if _, err := caller.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // momentary reports whether an accept failed for want of what will be there again.

@@ -27,8 +27,9 @@
 // check says every mistake of the configuration, and goes to each app's socket as
 // the core will; what is in the way comes with its fix. plan shows the processes,
 // users, listeners and sites that run would make. stop asks a running sallyport
-// to end, as TERM does, and waits until it has. status says how it is; with
-// --ready the exit status alone: 0 when it serves, else 3.
+// to end, as TERM does, and waits until it has. status says how it is: its processes, its
+// apps with their members, and who listens behind these; with --ready the exit status
+// alone: 0 when it serves, else 3. status --help explains the names of --json.
 //
 // reload replaces the cores of a running sallyport, as HUP does where no app was
 // started that it is passed on to. The new ones serve before the old ones stop to; those
@@ -162,6 +163,9 @@ func parse(flags *flag.FlagSet, args []string) (code int, ok bool) {
 func refuse(flags *flag.FlagSet, err error) int {
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Print(usage)
+		if flags.Name() == "status" {
+			fmt.Print(statusUsage)
+		}
 		return exitFine
 	}
 	fmt.Fprintf(os.Stderr, "sallyport %s: %v\n%s", flags.Name(), err, usage)

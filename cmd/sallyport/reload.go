@@ -41,7 +41,7 @@ func askReload(control string) (a reloadAnswer, err error) {
 	if err := confirmed(fd, orderReload); err != nil {
 		return a, err
 	}
-	text := make([]byte, statusBytesMax)
+	text := make([]byte, statusPiece)
 	n, _, err := sockets.Receive(fd, text)
 	switch {
 	case hungUp(err):

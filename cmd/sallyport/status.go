@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/sockets"
 )
 
 // A status is how the main warden sees the service. The names of its JSON are a
@@ -19,6 +22,7 @@ type status struct {
 	Version   string          `json:"version"`
 	Since     string          `json:"since"` // RFC 3339
 	Processes []processStatus `json:"processes"`
+	Apps      []appStatus     `json:"apps"` // those that a site leads to, in the order of the sites
 }
 
 // A processStatus is one process that the main warden watches: what the other
@@ -39,9 +43,12 @@ type coreStatus struct {
 	Since      string `json:"since"`      // of its draining, RFC 3339; "" before
 }
 
-// statusBytesMax bounds an answer: 256 cores in four generations fill it nearly. What
-// is longer does not fit net.core.wmem_default either.
-const statusBytesMax = 192 << 10
+// An answer comes in pieces, because what is longer than net.core.wmem_default fits no
+// message; its end is the end of the connection.
+const (
+	statusPiece    = 64 << 10
+	statusBytesMax = 64 << 20 // more than the apps of a board have to say
+)
 
 // status is the answer to a question.
 func (w *warden) status() []byte {
@@ -61,6 +68,12 @@ func (w *warden) status() []byte {
 	for _, sibling := range w.duty.Siblings {
 		s.Processes = append(s.Processes, processStatus{Name: sibling.Name + " warden", PID: sibling.PID})
 	}
+	s.Apps = w.appStatuses()
+	return s.text()
+}
+
+// text is s as JSON, on a line.
+func (s *status) text() []byte {
 	text, err := json.Marshal(s)
 	if err != nil {
 		panic("BUG: " + err.Error()) // strings and numbers
@@ -114,8 +127,10 @@ func statusCommand(args []string) int {
 	}
 	switch {
 	case *asJSON:
-		fmt.Printf("%s", text)
+		s.findPeers()
+		fmt.Printf("%s", s.text())
 	case !*ready:
+		s.findPeers()
 		s.print(os.Stdout)
 	}
 	if *ready && s.State != "serving" {
@@ -132,9 +147,17 @@ func askStatus(control string) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	answer := make([]byte, statusBytesMax)
-	n, err := ask(fd, orderStatus, answer)
-	return answer[:n], err
+	piece := make([]byte, statusPiece)
+	n, err := ask(fd, orderStatus, piece)
+	answer := slices.Clone(piece[:n])
+	for err == nil && len(answer) < statusBytesMax {
+		n, _, err = sockets.Receive(fd, piece)
+		answer = append(answer, piece[:n]...)
+	}
+	if len(answer) > 0 && hungUp(err) {
+		return answer, nil
+	}
+	return nil, err
 }
 
 // print writes s for people.
@@ -150,4 +173,34 @@ func (s *status) print(to io.Writer) {
 		}
 	}
 	_ = w.Flush() // to a terminal or a pipe that whoever reads may have closed
+	s.printApps(to)
 }
+
+// statusUsage is what status --help prints beside the usage: the contract of its JSON.
+const statusUsage = `
+sallyport status --json is one line:
+
+  state, pid, version, since     "starting", "serving" or "draining"; of the main process
+  processes[]                    name, pid (0: does not run), restarts
+    core                         of a core: generation, row, state, since (of its draining)
+  apps[]                         those that a site leads to
+    name, max_inflight (per member, 0: no limit), queue_len
+    in_flight, queued            now, over all cores
+    served                       requests that the app began to answer
+    queue_full, queue_time       503: the queue was full, or queue.time was over
+    holds                        requests that waited for an absent app
+    retries                      times a request was sent, or tried, once more
+    failed                       requests without an answer of the app: 502 and 504
+    members[]                    socket, in_flight, served, ejections, checks, checks_failed
+      state                      "up"; "out": left out, or requests wait for it; "absent":
+                                 nobody listens, and no request has met that yet
+      why                        where it is not up: "connect: ..." or "check: ..."
+      peer                       pid, uid, user, command of who called listen(2), by
+                                 SO_PEERCRED: the app, or the supervisor that made its
+                                 socket, or a master that has changed its user since;
+                                 0, -1 or "" where not visible, and why
+
+Counts are since the start of the service, and survive reloads. To find the peers, this
+command connects to each socket and closes at once. --ready says nothing: exit status 0
+when it serves, else 3.
+`

@@ -114,7 +114,7 @@ func (b *Board) watchLoop() {
 	}
 }
 
-// look serves each line in which somebody waits. After a Clear each process takes
+// look heeds the checks, and serves each line in which somebody waits. After a Clear each process takes
 // stock first: the dead may have written anywhere. Once per pause is enough, whatever
 // somebody writes into the word that says so.
 func (b *Board) look(serve func(*Queue)) {
@@ -129,6 +129,9 @@ func (b *Board) look(serve func(*Queue)) {
 		}
 	}
 	for _, q := range b.queues {
+		if q.heeds.Load() {
+			q.heed()
+		}
 		if q.waiting.Load() > 0 {
 			serve(q)
 		}

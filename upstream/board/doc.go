@@ -20,6 +20,9 @@
 //	place       queue.len per app    likewise                     likewise
 //	queued      rows per app         places that the row has      its row
 //	in flight   rows per member      requests that the row has    its row
+//	tallies     rows per app and     what the row has counted     its row: add
+//	            member, one more     what dead ones had           who clears a row: add
+//	health      3 per member         see health.go                all
 //
 // Rows are core slots × Generations: old and new cores count together. A member's limit
 // is the number of its slots, and no sum of counts; the counts choose the least busy one
@@ -67,7 +70,9 @@
 // app is sent more than its limit), hold all of them (others wait until their time is
 // over), or claim to be first for ever: the others lose patience with a head whose turn
 // it is and that takes no free slot, after 10 ms, and pass its row over, for 100 ms and
-// then up to 1.6 s at a time. So a row that is slow and no liar has its turn again. It cannot make
+// then up to 1.6 s at a time. So a row that is slow and no liar has its turn again. It can
+// say that members fail their checks, so that the others leave them out, but for the last;
+// and put any numbers before those who ask for the status. It cannot make
 // another process read or write outside of the memory, for every index comes from the
 // Plan and no value is used as one; nor wait for ever; nor take the memory away, as its
 // size is sealed. When it dies, slots, places and heads are as they were, those too that it

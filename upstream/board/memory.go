@@ -60,7 +60,7 @@ func fixedMemory(size int64) (int, error) {
 
 const fixedSize = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
 
-// Memory is the board as the warden has it: mapped, and used to clear rows only.
+// Memory is the board as the warden has it: mapped, and used to clear rows and to report.
 type Memory struct {
 	layout
 	plan   Plan
@@ -136,7 +136,8 @@ func (m *Memory) Clear(rows ...int) error {
 	return nil
 }
 
-// sweep frees what vacant rows hold, and what bears the number of no row.
+// sweep frees what vacant rows hold, and what bears the number of no row. What they have
+// counted is added to what the dead have left.
 func (m *Memory) sweep(vacant []bool) {
 	for i, app := range m.plan.Apps {
 		o := &m.apps[i]
@@ -145,6 +146,19 @@ func (m *Memory) sweep(vacant []bool) {
 		disown(m.all[o.places:o.places+app.QueueLen], vacant)
 	}
 	clearRows(m.all[m.rows:], m.stride, vacant)
+	for row := range vacant {
+		if vacant[row] {
+			m.inherit(row)
+		}
+	}
+}
+
+// inherit adds what row has counted to what the dead have left.
+func (m *Memory) inherit(row int) {
+	tallies, left := m.tallyBlock(row), m.tallyBlock(m.plan.Rows)
+	for i := range tallies {
+		left[i].Add(min(tallies[i].Swap(0), tallyMax))
+	}
 }
 
 // clearRows makes the words of vacant rows zero, of which each row has so many.

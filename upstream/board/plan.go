@@ -54,7 +54,9 @@ type offsets struct {
 	heads  int // one word per row
 	slots  int // padded(InFlightMax) words per member
 	places int // QueueLen words
+	health int // healthWords words per member, each kind together
 	counts int // within the block of a row: queued, then in flight per member
+	tally  int // within a block of tallies: those of the app, then of each member
 }
 
 // A layout is where the words of a Plan are.
@@ -63,6 +65,9 @@ type layout struct {
 	rows   int // first word of the first row's block
 	stride int // words in the block of a row
 	words  int // all of them
+
+	tallies     int // first word of the first row's block of tallies; behind the last row is what dead ones have left
+	tallyStride int // words in such a block
 }
 
 // layOut checks p and places its words.
@@ -73,13 +78,20 @@ func (p *Plan) layOut() (*layout, error) {
 	if len(p.Apps) > AppsMax {
 		return nil, fmt.Errorf("board: plan: %d apps: must be at most %d", len(p.Apps), AppsMax)
 	}
-	l := &layout{apps: make([]offsets, len(p.Apps)), rows: wordsPerLine}
+	l := &layout{apps: make([]offsets, len(p.Apps)), tallies: wordsPerLine}
 	for i, app := range p.Apps {
 		if err := app.check(i); err != nil {
 			return nil, err
 		}
+		l.apps[i].tally = l.tallyStride
+		l.tallyStride += Tallies + app.Members*MemberTallies
+	}
+	l.tallyStride = padded(l.tallyStride)
+	l.rows = l.tallies + (p.Rows+1)*l.tallyStride
+	for i, app := range p.Apps {
 		o := &l.apps[i]
-		o.next = l.rows
+		o.health = l.rows
+		o.next = o.health + padded(healthWords*app.Members)
 		o.heads = o.next + wordsPerLine
 		o.slots = o.heads + padded(p.Rows)
 		o.places = o.slots + app.Members*padded(app.InFlightMax)

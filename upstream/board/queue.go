@@ -17,15 +17,20 @@ var (
 // A Queue is the slots of one app and the line in front of them, as one process
 // sees them.
 type Queue struct {
-	shared // words of all rows
+	shared                 // words of all rows
+	health                 // likewise
+	tally  []atomic.Uint64 // this row's: of the app, then of each member
 
 	board   *Board
 	row     int
+	app     int
 	limited bool
 	slots   []ownWords // by member
 	members uint64     // all of them, one bit each
 	shut    atomic.Uint64
-	over    []passedOver // by row
+	unfit   atomic.Uint64 // members whose checks fail
+	heeds   atomic.Bool   // HeedChecks was called
+	over    []passedOver  // by row
 	passed  atomic.Uint64
 	waiting atomic.Int64 // length of the line
 
@@ -81,8 +86,11 @@ func newQueue(b *Board, app int) *Queue {
 	o, number := &m.apps[app], rowNumber(b.row)
 	q := &Queue{
 		shared:  m.shared(app, b.row),
+		health:  m.health(app),
+		tally:   m.tallyBlock(b.row)[o.tally:],
 		board:   b,
 		row:     b.row,
+		app:     app,
 		limited: plan.InFlightMax > 0,
 		slots:   make([]ownWords, plan.Members),
 		members: ^uint64(0) >> (MembersMax - plan.Members),
@@ -137,9 +145,13 @@ func (q *Queue) anybody() bool {
 	return row >= 0
 }
 
-// wanted is the members that a waiter may have. None: all are shut.
+// wanted is the members that a waiter may have. None: all are shut. Those whose checks
+// fail do if there is no other: to be refused by one is better than by us.
 func (q *Queue) wanted(avoid uint64) uint64 {
 	open := q.members &^ q.shut.Load()
+	if fit := open &^ q.unfit.Load(); fit != 0 {
+		open = fit
+	}
 	if others := open &^ avoid; others != 0 {
 		return others
 	}
@@ -210,13 +222,32 @@ func (q *Queue) Release(w *Waiter) {
 // process is given one of its slots until Open. While all members are shut, requests
 // wait in the line (they are held), and the oldest of the process is sent to one of
 // them every 20 ms, and after each Release: what it finds, it says by Shut or Open.
-// Where there is no line, slots are given as if nothing were shut.
-func (q *Queue) Shut(member int) {
+// Where there is no line, slots are given as if nothing were shut. It reports whether the
+// member was open.
+func (q *Queue) Shut(member int) (news bool) {
 	bit := uint64(1) << member & q.members
-	if q.shut.Or(bit)&bit == 0 && q.waiting.Load() > 0 {
+	if q.shut.Or(bit)&bit != 0 {
+		return false
+	}
+	if q.waiting.Load() > 0 {
 		q.mu.Lock()
 		q.turn(probePause)
 		q.mu.Unlock()
+	}
+	return true
+}
+
+// ShutUnlessLast is Shut for a member beside which another one is open.
+func (q *Queue) ShutUnlessLast(member int) (news bool) {
+	bit := uint64(1) << member & q.members
+	for {
+		was := q.shut.Load()
+		if was&bit != 0 || was|bit == q.members {
+			return false
+		}
+		if q.shut.CompareAndSwap(was, was|bit) {
+			return true
+		}
 	}
 }
 
@@ -230,9 +261,13 @@ func (q *Queue) Open(member int) {
 	q.mu.Lock()
 	q.turn(probePause)
 	q.mu.Unlock()
-	if was != q.members {
-		return
+	if was == q.members {
+		q.wakeOthers()
 	}
+}
+
+// wakeOthers has all other rows look.
+func (q *Queue) wakeOthers() {
 	for row := range q.heads {
 		if row != q.row {
 			q.board.memory.wake(row)
