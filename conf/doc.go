@@ -133,6 +133,8 @@
 //     connects to a unix listener.
 //   - listen.advertise_port: the port of the first https address; 443 where that is no port.
 //   - limits.body_rate, once it is built, is bytes in a second, after the first minute.
+//   - spool.folder: none, bodies are in memory. spool.memory is without a folder,
+//     spool.disk with one; spool.per_app is a size, or a share of whichever is used.
 //   - site.host and app.*.socket have to be there, and so has site.app unless
 //     there are routes. site.app is the name of an app, or "unix:/path".
 //   - site.tls: a table of cert and key, "internal" or "off"; "off" where https = [].
@@ -144,7 +146,8 @@
 //
 // And where the default depends: workers = 0 is 1; https is not bound while no
 // site has tls; limits.line is at most limits.head; site.redirect is true only
-// where the site has tls and there is an http address.
+// where the site has tls and there is an http address;
+// site.route.buffer is the app's.
 //
 // # Decisions
 //
@@ -178,4 +181,9 @@
 //
 // 2026-11-25. The folder of an app may be written by a group that is its owner's
 // alone, as the home folders of many distributions are.
+//
+// 2026-11-25. The cores divide the spool: each has its own file and its own
+// count, so that a request takes no lock that another process could keep. An
+// app's share is a share of each core. Boot's half of the spool, the folder, is
+// in Core too: a core names it to whoever has to make room in it.
 package conf

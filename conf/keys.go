@@ -88,9 +88,9 @@ func keys() []key {
 		{name: "limits.rate", kind: takesNumber, fallback: "0", most: 1 << 30, part: "limits by address", on: refused},
 
 		{name: "spool", kind: takesTable, part: "the spool", off: noticed, on: noticed},
-		{name: "spool.memory", kind: takesSize, fallback: "256MiB", most: 1 << 50},
+		{name: "spool.memory", kind: takesSize, fallback: "256MiB", least: 1 << 20, most: 1 << 50},
 		{name: "spool.folder", kind: takesText},
-		{name: "spool.disk", kind: takesSize, fallback: "4GiB", most: 1 << 50},
+		{name: "spool.disk", kind: takesSize, fallback: "4GiB", least: 1 << 20, most: 1 << 50},
 		{name: "spool.per_app", kind: takesShare, fallback: "50%"},
 
 		{name: "tls", kind: takesTable},
