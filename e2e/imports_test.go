@@ -17,16 +17,17 @@ const module = "sallyport/"
 func arrows() map[string][]string {
 	const jail = "cmd/internal/jail"
 	return map[string][]string{
-		"cmd/sallyport":           {jail, "conf", "sockets"},
+		"cmd/sallyport":           {jail, "conf", "sockets", "upstream/spool"}, // makes the files of the arenas
 		"cmd/sallyport-keeper":    {jail, "conf", "sockets", "tlsload/keeper"},
 		"cmd/sallyport-registrar": {jail, "conf", "sockets", "tlsload/registrar"},
 		"cmd/sallyport-core": {
-			jail, "conf", "sockets", "sockets/loop", "tlsload", "upstream",
+			jail, "conf", "sockets", "sockets/loop", "tlsload", "upstream", "upstream/spool",
 			"proxy", "proxy/message", "proxy/h1", "proxy/h2", "proxy/h3",
 		},
 		jail:                {"conf", "sockets"},
-		"proxy":             {"conf", "upstream", "proxy/message"},
-		"upstream":          {"conf", "sockets", "sockets/loop", "proxy/h1", "proxy/message"},
+		"proxy":             {"conf", "upstream", "upstream/spool", "proxy/message"},
+		"upstream":          {"conf", "sockets", "sockets/loop", "proxy/h1", "proxy/message", "upstream/spool"},
+		"upstream/spool":    {"conf"}, // the root binary links it
 		"proxy/h1":          {"conf", "sockets/loop", "proxy/message"},
 		"proxy/h2":          {"conf", "sockets/loop", "proxy/message"},
 		"proxy/h3":          {"conf", "sockets/loop", "proxy/message"},

@@ -1,0 +1,179 @@
+package spool
+
+import (
+	"errors"
+	"io"
+	"testing"
+	"time"
+)
+
+// fill is a reply that leaves its app less than one block.
+func fill(t *testing.T, p *App) *Spool {
+	t.Helper()
+	s := p.Reply()
+	if _, err := s.Write(make([]byte, p.bytes+1)); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// await starts to wait for room, and returns when it does. The error comes later.
+func await(t *testing.T, s *Spool) chan error {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- s.Await(nil, time.Minute) }()
+	for {
+		s.arena.mu.Lock()
+		waits := s.wait.line != nil
+		s.arena.mu.Unlock()
+		if waits || len(ended) > 0 {
+			return ended
+		}
+		time.Sleep(10 * time.Microsecond)
+	}
+}
+
+func ended(t *testing.T, what string, c chan error) {
+	t.Helper()
+	select {
+	case err := <-c:
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatalf("%s waits for ever", what)
+	}
+}
+
+func waits(t *testing.T, what string, c chan error) {
+	t.Helper()
+	if len(c) > 0 {
+		t.Errorf("%s waits no more", what)
+	}
+}
+
+// TestRoomIsGrantedInOrder frees one block after the other, and looks who has it.
+func TestRoomIsGrantedInOrder(t *testing.T) {
+	a := open(t, mib, mib)
+	hog := fill(t, a.App(0))
+	var line []*Spool
+	var got []chan error
+	for range 3 {
+		s := a.App(0).Reply()
+		if _, err := s.Write(make([]byte, largeBytes)); !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		line, got = append(line, s), append(got, await(t, s))
+	}
+	last := a.App(0).Reply() // needs less, and came later
+	if _, err := last.Write([]byte("x")); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	got = append(got, await(t, last))
+	for i := range line {
+		if _, err := hog.Next(); err != nil { // memory: frees nothing
+			t.Fatal(err)
+		}
+		if i == 0 {
+			waits(t, "first", got[0])
+		}
+		for a.Stats().Apps[0].Waiting == 4-i {
+			if _, err := hog.Next(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended(t, "in order", got[i])
+		if a.Stats().Apps[0].Waiting > 0 && i == 0 {
+			late := a.App(0).Reply()
+			if _, err := late.Write([]byte("x")); !errors.Is(err, ErrFull) {
+				t.Error("who came last was served first")
+			}
+			late.Close()
+		}
+		write(t, line[i], make([]byte, smallBytes))
+	}
+	hog.Close()
+	ended(t, "last", got[3])
+	write(t, last, []byte("x"))
+	for _, s := range append(line, last) {
+		s.Close()
+	}
+}
+
+// TestAppsDoNotBlockEachOther: who waits for his app's share stands in nobody's way.
+func TestAppsDoNotBlockEachOther(t *testing.T) {
+	a := open(t, 4*mib, mib)
+	hog, waiter := fill(t, a.App(0)), a.App(0).Reply()
+	if _, err := waiter.Write([]byte("x")); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	got := await(t, waiter)
+	other := a.App(1).Reply()
+	write(t, other, make([]byte, 500*kib))
+	other.Close()
+	waits(t, "the other app's", got)
+	hog.Close()
+	ended(t, "after the hog", got)
+	waiter.Close()
+}
+
+func TestOldest(t *testing.T) {
+	a := open(t, mib, mib)
+	hog := fill(t, a.App(0))
+	first, second, third := a.App(0).Request(), a.App(0).Request(), a.App(0).Request()
+	if !first.Oldest() || second.Oldest() || hog.Oldest() || second.Overflow() || hog.Overflow() {
+		t.Error("who is the oldest?")
+	}
+	for _, s := range []*Spool{second, third} {
+		if _, err := s.Write([]byte("x")); !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+	}
+	two, three := await(t, second), await(t, third)
+	if !first.Overflow() {
+		t.Fatal("the oldest may not")
+	}
+	if _, err := first.Next(); err != io.EOF {
+		t.Error(err)
+	}
+	first.CloseWrite(nil)
+	if second.Oldest() || second.Overflow() {
+		t.Error("two overflow")
+	}
+	waits(t, "second", two)
+	first.Close()
+	ended(t, "second", two) // it is the oldest now
+	waits(t, "third", three)
+	if !second.Overflow() {
+		t.Error("the next may not")
+	}
+	second.Close()
+	ended(t, "third", three)
+	third.CloseWrite(nil) // complete
+	if third.Oldest() || third.Overflow() {
+		t.Error("a complete request overflows")
+	}
+	third.Close()
+	hog.Close()
+}
+
+// TestOverflow: what is stored comes out and is freed on the way.
+func TestOverflow(t *testing.T) {
+	a := open(t, mib, mib)
+	s := a.App(0).Request()
+	n, err := s.Write(body(2*mib, 1))
+	if !errors.Is(err, ErrFull) || !s.Overflow() {
+		t.Fatal(n, err)
+	}
+	if _, err := s.Write([]byte("x")); err != errClosed {
+		t.Error(err)
+	}
+	got, err := readAll(t, s)
+	if err != nil || len(got) != n || string(got) != string(body(2*mib, 1)[:n]) {
+		t.Errorf("%d of %d bytes, %v", len(got), n, err)
+	}
+	if st := a.Stats(); st.Apps[0].Stored > runBlocksMax*blockBytes {
+		t.Errorf("%+v", st)
+	}
+	s.Close()
+}
