@@ -45,7 +45,7 @@ type Arena struct {
 	large     [][]byte
 	spare     int64 // their bytes
 	idle      []*Spool
-	waiting   int  // spools in the lines of apps
+	waiting   int // spools in the lines of apps
 	tickets   int64
 	dry       line // who waits for room on the disk
 	spoolings int  // spools that are not closed

@@ -31,9 +31,9 @@ func FuzzSpool(f *testing.F) {
 
 // TestScripts runs random ones.
 func TestScripts(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		script := make([]byte, 900)
+		script := make([]byte, 600)
 		for i := range script {
 			script[i] = byte(r.Uint32())
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -475,32 +474,4 @@ func TestMemoryGoesBack(t *testing.T) {
 	if err := Clear(a.fd); err != nil || resident(t, a.fd) != 0 {
 		t.Errorf("%v, %d bytes after Clear", err, resident(t, a.fd))
 	}
-}
-
-func TestWaitsEnd(t *testing.T) {
-	a := open(t, mib, mib)
-	hog, s := a.App(0).Reply(), a.App(0).Reply()
-	if _, err := hog.Write(make([]byte, 2*mib)); !errors.Is(err, ErrFull) {
-		t.Fatal(err)
-	}
-	if _, err := s.Write([]byte("x")); !errors.Is(err, ErrFull) {
-		t.Fatal(err)
-	}
-	if err := s.Await(nil, 10*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error(err)
-	}
-	cancel := make(chan struct{})
-	close(cancel)
-	if err := s.Await(cancel, time.Minute); err != ErrCancelled {
-		t.Error(err)
-	}
-	if a.waiting != 0 {
-		t.Errorf("%d wait", a.waiting)
-	}
-	hog.Close()
-	if err := s.Await(nil, 0); err != nil {
-		t.Error(err)
-	}
-	write(t, s, []byte("x"))
-	s.Close()
 }

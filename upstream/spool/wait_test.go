@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"io"
+	"os"
 	"testing"
 	"time"
 )
@@ -175,5 +176,33 @@ func TestOverflow(t *testing.T) {
 	if st := a.Stats(); st.Apps[0].Stored > runBlocksMax*blockBytes {
 		t.Errorf("%+v", st)
 	}
+	s.Close()
+}
+
+func TestWaitsEnd(t *testing.T) {
+	a := open(t, mib, mib)
+	hog, s := a.App(0).Reply(), a.App(0).Reply()
+	if _, err := hog.Write(make([]byte, 2*mib)); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	if _, err := s.Write([]byte("x")); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	if err := s.Await(nil, 10*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	cancel := make(chan struct{})
+	close(cancel)
+	if err := s.Await(cancel, time.Minute); err != ErrCancelled {
+		t.Error(err)
+	}
+	if a.waiting != 0 {
+		t.Errorf("%d wait", a.waiting)
+	}
+	hog.Close()
+	if err := s.Await(nil, 0); err != nil {
+		t.Error(err)
+	}
+	write(t, s, []byte("x"))
 	s.Close()
 }
