@@ -310,14 +310,9 @@ func (s *Spool) Close() {
 // extentsKeptMax bounds what an idle Spool holds: those of a body of 30 MiB.
 const extentsKeptMax = 32
 
-// reset makes s as new, but for what is worth keeping.
+// reset makes s as new, but for what is worth keeping. What is left in a channel
+// wakes somebody who looks around and waits again.
 func (s *Spool) reset() {
-	for _, c := range [...]chan struct{}{s.wake, s.room} {
-		select {
-		case <-c:
-		default:
-		}
-	}
 	extents := s.extents[:0]
 	if cap(extents) > extentsKeptMax {
 		extents = nil

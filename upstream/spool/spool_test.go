@@ -457,8 +457,8 @@ func TestMemoryGoesBack(t *testing.T) {
 		burst = append(burst, s)
 	}
 	before := resident(t, a.fd)
-	for _, s := range burst {
-		s.Close()
+	for i := range burst {
+		burst[len(burst)-1-i].Close()
 	}
 	after := resident(t, a.fd)
 	if before < 190*mib || after > warmBytesMax || a.Stats().Warm > warmBytesMax {

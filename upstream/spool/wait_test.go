@@ -206,3 +206,144 @@ func TestWaitsEnd(t *testing.T) {
 	write(t, s, []byte("x"))
 	s.Close()
 }
+
+// TestNobodyPasses has room for a small piece and somebody who waits for a large
+// one: whoever comes later has to wait too, and has it when he gives up.
+func TestNobodyPasses(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		share         int64
+		sooner, later int
+	}{{"in an app", mib, 0, 0}, {"in another app", 2 * mib, 0, 1}} {
+		a := open(t, mib, c.share)
+		hog, small := a.App(1-c.later).Reply(), a.App(c.later).Reply()
+		if c.later == c.sooner {
+			hog.Close()
+			hog = a.App(0).Reply()
+		}
+		write(t, small, []byte("x"))
+		if _, err := hog.Write(make([]byte, mib)); !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+		small.Close()
+		fits := a.App(c.later).Reply()
+		write(t, fits, []byte("x"))
+		fits.Close()
+		sooner, later := a.App(c.sooner).Reply(), a.App(c.later).Reply()
+		sooner.need = largeBytes // as after a Write that had not even a small piece
+		first := await(t, sooner)
+		if _, err := later.Write([]byte("x")); !errors.Is(err, ErrFull) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		second := await(t, later)
+		waits(t, c.name, first)
+		sooner.CloseRead(io.ErrClosedPipe)
+		if err := <-first; err != io.ErrClosedPipe {
+			t.Error(err)
+		}
+		ended(t, c.name, second)
+		write(t, later, []byte("x"))
+		for _, s := range []*Spool{hog, sooner, later} {
+			s.Close()
+		}
+	}
+}
+
+// TestFirstComeFirstServed is the order among apps.
+func TestFirstComeFirstServed(t *testing.T) {
+	for first := range 2 {
+		a := open(t, mib, mib)
+		hog := fill(t, a.App(0))
+		for hog.arena.used < mib {
+			t.Fatal("there is room")
+		}
+		var got [2]chan error
+		var line [2]*Spool
+		for _, i := range []int{first, 1 - first} {
+			line[i] = a.App(i).Reply()
+			if _, err := line[i].Write(make([]byte, largeBytes)); !errors.Is(err, ErrFull) {
+				t.Fatal(err)
+			}
+			line[i].need = largeBytes
+			got[i] = await(t, line[i])
+		}
+		for range 2 { // its memory, and its first block
+			if _, err := hog.Next(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended(t, "who came first", got[first])
+		waits(t, "who came second", got[1-first])
+		hog.Close()
+		ended(t, "who came second", got[1-first])
+		line[0].Close()
+		line[1].Close()
+	}
+}
+
+// TestOwnMemory: whose reader has had everything needs nobody's room.
+func TestOwnMemory(t *testing.T) {
+	a := open(t, mib, mib)
+	s := a.App(0).Reply()
+	write(t, s, make([]byte, largeBytes))
+	hog := fill(t, a.App(1))
+	if _, err := s.Write([]byte("x")); !errors.Is(err, ErrFull) {
+		t.Fatal(err)
+	}
+	got := await(t, s)
+	read := make(chan error, 1)
+	go func() {
+		var err error
+		for range 2 {
+			_, err = s.Next()
+		}
+		read <- err
+	}()
+	ended(t, "the writer", got)
+	write(t, s, []byte("x"))
+	ended(t, "the reader", read)
+	s.Close()
+	hog.Close()
+}
+
+// TestCloseReadWhileWriting: blocks that are being written are nobody else's.
+func TestCloseReadWhileWriting(t *testing.T) {
+	a := open(t, mib, mib)
+	s := a.App(0).Reply()
+	write(t, s, make([]byte, 100*kib))
+	s.writing = true // as the writer has it in pwrite64
+	s.CloseRead(io.ErrClosedPipe)
+	if !a.blocks.isUsed(s.extents[0].first) {
+		t.Error("the blocks are free")
+	}
+	s.Close()
+}
+
+func TestBlocks(t *testing.T) {
+	b := blocks{n: 200}
+	take := func(most int64, want run) {
+		t.Helper()
+		if got := b.take(most); got != want && (got.n != 0 || want.n != 0) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	take(70, run{0, 70})
+	take(16, run{70, 16})
+	take(200, run{86, 114})
+	take(1, run{})
+	b.free(run{60, 10}, false)
+	b.free(run{190, 10}, false)
+	take(16, run{60, 10})
+	take(3, run{190, 3})
+	b.free(run{5, 2}, false)
+	b.free(run{100, 4}, true)
+	take(3, run{100, 3}) // warm ones first
+	take(3, run{103, 1})
+	take(3, run{5, 2})
+	take(16, run{193, 7})
+	take(1, run{})
+	b.free(run{100, 20}, true)
+	if r := b.takeWarm(16); r != (run{100, 16}) || b.warmCount != 4 {
+		t.Errorf("%v, %d are warm", r, b.warmCount)
+	}
+}
