@@ -24,6 +24,7 @@ type duty struct {
 	// The rest is the main warden's; zero for others, which are on a leash.
 
 	Board     board.Plan  // no rows: there is none
+	Spools    int         // files in which bodies wait, one for each row of the board
 	Listeners []listening // also those of an app's warden
 	Siblings  []sibling
 	Starter   int    // uid whose orders count, beside 0

@@ -11,8 +11,8 @@ import (
 // of the whole, and that of a disk. The writer stops reading its source.
 var ErrFull = errors.New("spool: full")
 
-// ErrCancelled ends a wait for room whose cancel channel was closed.
-var ErrCancelled = errors.New("spool: wait for room was cancelled")
+// ErrLeft ends a wait for room whose client has left.
+var ErrLeft = errors.New("spool: the client has left")
 
 var errClosed = errors.New("spool: written after its end")
 

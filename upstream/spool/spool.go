@@ -89,6 +89,17 @@ func (s *Spool) writeSome(p []byte) (n int, err error) {
 	return s.intoFile(p)
 }
 
+// Reserve has memory for the body of a reply, or says what is used up. A Spool that
+// has some needs no room of others to go on: its reader makes it.
+func (s *Spool) Reserve() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.piece != nil {
+		return nil
+	}
+	return s.grow(0, largeBytes)
+}
+
 // caughtUp reports whether all memory of s is free for the writer, because the
 // reader has had everything and has nothing of it in hands.
 func (s *Spool) caughtUp() bool {

@@ -100,32 +100,60 @@ func (a *Arena) stopWaiting(s *Spool) {
 // Await waits, after a Write that was ErrFull, until it is worth another: room was
 // granted, in the order in which spools began to wait; or the reader has taken
 // everything; or this is a request that has become the oldest, and may Overflow.
-// It fails with ErrCancelled, after limit (none: 0) with os.ErrDeadlineExceeded,
-// and with the reader's cause when that has gone.
-func (s *Spool) Await(cancel <-chan struct{}, limit time.Duration) error {
+// It fails with ErrLeft when the client has left (nil: it never does), after limit (none:
+// 0) with os.ErrDeadlineExceeded, and with the reader's cause when that has gone.
+func (s *Spool) Await(client Client, limit time.Duration) error {
 	s.joinWaiting()
 	defer s.endWaiting()
-	var expired <-chan time.Time
-	if limit > 0 {
-		if s.timer == nil {
-			s.timer = time.NewTimer(limit)
-		} else {
-			s.timer.Reset(limit)
-		}
-		defer s.timer.Stop()
-		expired = s.timer.C
-	}
+	begun := time.Now()
+	defer s.stopLooking()
 	for {
 		if worth, err := s.worthAWrite(); worth {
 			return err
 		}
 		select {
 		case <-s.room:
-		case <-cancel:
-			return ErrCancelled
-		case <-expired:
+			continue
+		case <-s.nextLook(client, limit):
+		}
+		switch {
+		case client != nil && client.Left():
+			return ErrLeft
+		case limit > 0 && time.Since(begun) >= limit:
 			return os.ErrDeadlineExceeded
 		}
+	}
+}
+
+// A Client is whose body waits for room.
+type Client interface {
+	// Left reports whether the client has gone. It is asked once in a lookPause.
+	Left() bool
+}
+
+// lookPause is for how long room may be kept for a client that has left.
+const lookPause = 500 * time.Millisecond
+
+// nextLook is when to look at the clock and the client; never if there is neither.
+func (s *Spool) nextLook(client Client, limit time.Duration) <-chan time.Time {
+	pause := limit
+	if client != nil && (limit == 0 || limit > lookPause) {
+		pause = lookPause
+	}
+	switch {
+	case pause == 0:
+		return nil
+	case s.timer == nil:
+		s.timer = time.NewTimer(pause)
+	default:
+		s.timer.Reset(pause)
+	}
+	return s.timer.C
+}
+
+func (s *Spool) stopLooking() {
+	if s.timer != nil {
+		s.timer.Stop()
 	}
 }
 

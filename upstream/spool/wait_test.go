@@ -179,6 +179,11 @@ func TestOverflow(t *testing.T) {
 	s.Close()
 }
 
+// gone is a client that has left.
+type gone struct{}
+
+func (gone) Left() bool { return true }
+
 func TestWaitsEnd(t *testing.T) {
 	a := open(t, mib, mib)
 	hog, s := a.App(0).Reply(), a.App(0).Reply()
@@ -191,9 +196,7 @@ func TestWaitsEnd(t *testing.T) {
 	if err := s.Await(nil, 10*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error(err)
 	}
-	cancel := make(chan struct{})
-	close(cancel)
-	if err := s.Await(cancel, time.Minute); err != ErrCancelled {
+	if err := s.Await(gone{}, time.Minute); err != ErrLeft {
 		t.Error(err)
 	}
 	if a.waiting != 0 {
