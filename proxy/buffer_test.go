@@ -200,7 +200,10 @@ func TestSpoolFull(t *testing.T) {
 	runBuffered(t, story{name: "is refused", change: func(plan *conf.Core) {
 		scarce(plan)
 		plan.Limits.BodyIdle = 300 * ms
-	}, app: app, client: func(c *clientSide) {
+	}, app: func(a *appSide) {
+		begun <- struct{}{}
+		_, _ = io.Copy(io.Discard, a.r) // until the client leaves
+	}, client: func(c *clientSide) {
 		other := second(c)
 		defer other.Close()
 		over := make(chan struct{})
@@ -293,7 +296,7 @@ func TestRepliesThatWait(t *testing.T) {
 		"by the app":    {field: "X-Accel-Buffering: No"},
 		"no room":       {field: "A: b", change: scarce},
 		"not buffered":  {field: "A: b", change: func(plan *conf.Core) { plan.Sites[0].Routes[0].Buffer = false }},
-		"room for none": {field: "A: b", change: func(plan *conf.Core) { plan.Spool = conf.Spool{Bytes: 8 << 10, AppBytes: 8 << 10} }},
+		"room for none": {field: "A: b", change: func(plan *conf.Core) { plan.Spool = conf.Spool{Bytes: 1 << 20, AppBytes: 8 << 10} }},
 	} {
 		runBuffered(t, story{name: name, change: c.change, app: func(a *appSide) {
 			a.request()
@@ -322,11 +325,12 @@ func TestRepliesThatWait(t *testing.T) {
 // TestDrainsThatEnd: the client leaves, or the app does.
 func TestDrainsThatEnd(t *testing.T) {
 	ended := make(chan struct{}, 1)
+	piece := long(100000)
 	endless := func(a *appSide) {
 		a.request()
 		a.say("HTTP/1.1 200 OK\r\n\r\n")
 		for err := error(nil); err == nil; {
-			_, err = io.WriteString(a.Conn, long(100000))
+			_, err = io.WriteString(a.Conn, piece)
 		}
 		ended <- struct{}{}
 	}
