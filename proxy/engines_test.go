@@ -120,7 +120,7 @@ func tell(t *testing.T, s story, secure bool) {
 	apps := upstream.New(w.plan.Apps, w.shared, w.loop, buffers)
 	forwarder := proxy.New(w.plan, apps, zerolog.New(w.log))
 	w.meter = &forwarder.Meter
-	w.arena = w.openSpool()
+	w.arena = openSpool(t, w.plan.Spool)
 	forwarder.Buffer(w.arena)
 	w.engine = &h1.Engine{
 		Handler: forwarder, Limits: w.plan.Limits, Buffers: buffers,
@@ -139,15 +139,15 @@ func tell(t *testing.T, s story, secure bool) {
 }
 
 // openSpool makes a spool for the routes that are buffered.
-func (w *world) openSpool() *spool.Arena {
-	w.Helper()
-	fd, err := spool.Create(w.plan.Spool)
+func openSpool(t *testing.T, plan conf.Spool) *spool.Arena {
+	t.Helper()
+	fd, err := spool.Create(plan)
 	if err != nil {
-		w.Fatal(err)
+		t.Fatal(err)
 	}
-	arena, err := spool.Open(fd, w.plan.Spool, "app")
+	arena, err := spool.Open(fd, plan, "app")
 	if err != nil {
-		w.Fatal(err)
+		t.Fatal(err)
 	}
 	return arena
 }
