@@ -374,6 +374,57 @@ func TestDrainsThatEnd(t *testing.T) {
 	}})
 }
 
+// TestClientCatchesUp: a client that was slow and is not any more has the reply from the app
+// again, and may be slow once more.
+func TestClientCatchesUp(t *testing.T) {
+	goOn := make(chan bool, 1) // with a word, or else a long part
+	part := long(6 << 20)
+	runBuffered(t, story{name: "catches up", app: func(a *appSide) {
+		a.request()
+		a.say("HTTP/1.1 200 OK\r\n\r\n", part)
+		for word := range goOn {
+			if !word {
+				a.say(part)
+				continue
+			}
+			a.say("hello")
+		}
+	}, client: func(c *clientSide) {
+		const times = 3
+		c.say(get())
+		var resp *http.Response
+		b := make([]byte, len(part))
+		for i := range times {
+			for c.meter.Drained.Load() == uint64(i) {
+				c.yield()
+			}
+			if resp == nil {
+				var err error
+				if resp, err = http.ReadResponse(c.r, nil); err != nil {
+					c.fail("%v", err)
+				}
+			}
+			if _, err := io.ReadFull(resp.Body, b); err != nil || string(b) != part {
+				c.fail("%v", err)
+			}
+			for direct := false; !direct; direct = c.arena.Stats().Spools == 0 {
+				goOn <- true
+				if _, err := io.ReadFull(resp.Body, b[:5]); err != nil || string(b[:5]) != "hello" {
+					c.fail("%q %v", b[:5], err)
+				}
+			}
+			if i < times-1 {
+				goOn <- false
+			}
+		}
+		close(goOn)
+		if b, err := io.ReadAll(resp.Body); len(b) > 0 || err != nil {
+			c.fail("%q %v", b, err)
+		}
+		goOn = make(chan bool, 1)
+	}})
+}
+
 // TestDrainedEvents: what an app says bit by bit comes bit by bit, also when it has gone
 // through the spool.
 func TestDrainedEvents(t *testing.T) {

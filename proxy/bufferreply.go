@@ -12,11 +12,12 @@ import (
 
 // A replyBody is the body of a reply that is buffered. While the client keeps up, it is
 // the lease's. Once the client has fallen behind, a goroutine takes the rest from the app,
-// as fast as it comes, and the lease is released with the last of it:
+// as fast as it comes, and the lease is released with the last of it. If the client is
+// quicker than the app in the end, and waits for it, it has the lease again:
 //
 //	lease ──────────────────────────► stream
-//	  │ Behind                           ▲
-//	  └── drain ──► spool (a ring) ──────┘
+//	  │ Behind          ▲ errCaughtUp    ▲
+//	  └── drain ────────┴─► spool ───────┘
 //
 // What goes through the spool is freed as the client takes it. A spool without room makes
 // the app wait, as the client would without one.
@@ -49,7 +50,11 @@ func (b *replyBody) begin(lease *upstream.Lease, resp *message.Response, share *
 // Next is message.Source.
 func (b *replyBody) Next() ([]byte, error) {
 	if b.spool != nil {
-		return b.spool.Next()
+		piece, err := b.spool.Next()
+		if err != errCaughtUp {
+			return piece, err
+		}
+		b.closeSpool()
 	}
 	piece, err := b.lease.Next()
 	b.atEnd = err == io.EOF
@@ -58,7 +63,7 @@ func (b *replyBody) Next() ([]byte, error) {
 
 // Ready is message.Source.
 func (b *replyBody) Ready() bool {
-	if b.spool != nil {
+	if b.isSpooled() {
 		return b.spool.Ready()
 	}
 	return b.lease.Ready()
@@ -66,7 +71,7 @@ func (b *replyBody) Ready() bool {
 
 // Ahead is message.Spliceable.
 func (b *replyBody) Ahead() int64 {
-	if b.spool != nil {
+	if b.isSpooled() {
 		return 0
 	}
 	return b.lease.Ahead()
@@ -77,6 +82,22 @@ func (b *replyBody) Splice(pipe, most int) (int, error) {
 	n, err := b.lease.Splice(pipe, most)
 	b.atEnd = err == io.EOF
 	return n, err
+}
+
+// isSpooled reports whether what comes next comes from the spool.
+func (b *replyBody) isSpooled() bool {
+	if b.spool != nil && b.spool.Over() == errCaughtUp {
+		b.closeSpool()
+	}
+	return b.spool != nil
+}
+
+// closeSpool waits for drain, which has ended the body, or is about to find that nobody
+// reads it.
+func (b *replyBody) closeSpool() {
+	<-b.over
+	b.spool.Close()
+	b.spool = nil
 }
 
 // Behind is message.Drainable.
@@ -105,8 +126,8 @@ func (b *replyBody) Behind() {
 	go b.drain()
 }
 
-// drain takes the rest of the body from the app. It ends with the body, with the app, or
-// when end says that nobody wants it.
+// drain takes the rest of the body from the app. It ends with the body, with the app, when
+// the client waits for it, or when end says that nobody wants it.
 func (b *replyBody) drain() {
 	err := b.fill()
 	if err == nil {
@@ -128,6 +149,10 @@ func (b *replyBody) drain() {
 func (b *replyBody) fill() error {
 	for {
 		piece, err := b.lease.Next()
+		if err == io.EOF {
+			return nil
+		}
+		caughtUp := b.spool.CaughtUp()
 		for err == nil && len(piece) > 0 {
 			var n int
 			n, err = b.spool.Write(piece)
@@ -137,13 +162,16 @@ func (b *replyBody) fill() error {
 			}
 		}
 		switch {
-		case err == io.EOF:
-			return nil
 		case err != nil:
 			return err
+		case caughtUp:
+			return errCaughtUp
 		}
 	}
 }
+
+// errCaughtUp ends what is in the spool, but not the body.
+var errCaughtUp = errors.New("proxy: the client has caught up")
 
 // end is when nobody reads any more. The lease is released if it was not yet.
 func (b *replyBody) end() {
@@ -154,9 +182,7 @@ func (b *replyBody) end() {
 			b.lease.Cut()
 		}
 		b.mu.Unlock()
-		<-b.over
-		b.spool.Close()
-		b.spool = nil
+		b.closeSpool()
 	}
 	if b.lease != nil {
 		b.lease.Release()

@@ -64,7 +64,8 @@ var spellings = [...][]spelling{
 	},
 	16: {{"x-forwarded-host", XForwardedHost}, {"x-forwarded-port", XForwardedPort}, {"proxy-connection", ProxyConnection}},
 	17: {
-		{"transfer-encoding", TransferEncoding}, {"x-forwarded-proto", XForwardedProto},
+		{"transfer-encoding", TransferEncoding},
+		{"x-forwarded-proto", XForwardedProto},
 		{"x-accel-buffering", XAccelBuffering},
 	},
 }

@@ -211,7 +211,7 @@ func hold(t *testing.T, folder string) {
 		write(t, a.App(0).Request(), make([]byte, 500*kib))
 	}
 	fmt.Println("spooled")
-	time.Sleep(time.Minute) // its parent kills it long before
+	<-time.After(time.Minute) // its parent kills it long before
 }
 
 // broken puts another file in the place of an arena's.

@@ -142,6 +142,17 @@ func (s *Spool) Ready() bool {
 	return s.read < s.written || s.ended != nil || s.gone != nil
 }
 
+// Over is what Next would return instead of a piece, io.EOF or what CloseWrite was told; nil
+// when there is one, or may be.
+func (s *Spool) Over() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.read < s.written {
+		return nil
+	}
+	return s.ended
+}
+
 // Range offers the reader a descriptor instead of a piece: n bytes at offset, for
 // sendfile(2) or splice(2). It is not ok when there is nothing, or when what comes
 // next is in memory: then Next has it. The bytes stay where they are until Skip.

@@ -100,6 +100,13 @@ func (s *Spool) Reserve() error {
 	return s.grow(0, largeBytes)
 }
 
+// CaughtUp reports whether the reader has had everything, and waits for more.
+func (s *Spool) CaughtUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.caughtUp()
+}
+
 // caughtUp reports whether all memory of s is free for the writer, because the
 // reader has had everything and has nothing of it in hands.
 func (s *Spool) caughtUp() bool {

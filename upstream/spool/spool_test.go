@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -299,7 +300,7 @@ func TestKeepsUp(t *testing.T) {
 	}
 	// The reader waits in Next now, or is about to.
 	for !s.idle() {
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 	for i := range 1000 {
 		write(t, s, body(smallBytes, uint64(i)))
@@ -307,7 +308,7 @@ func TestKeepsUp(t *testing.T) {
 			t.Fatal("wrong bytes")
 		}
 		for !s.idle() {
-			time.Sleep(10 * time.Microsecond)
+			runtime.Gosched()
 		}
 	}
 	if st := a.Stats(); st.Apps[0].Stored != 0 {
@@ -444,7 +445,7 @@ func watch(a *Arena, done chan struct{}) error {
 		if sum != st.Used || st.Used+st.Warm > st.Bytes || st.Warm > warmBytesMax {
 			return errors.New("the counts are wrong")
 		}
-		time.Sleep(100 * time.Microsecond)
+		runtime.Gosched()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -30,7 +31,7 @@ func await(t *testing.T, s *Spool) chan error {
 		if waits || len(ended) > 0 {
 			return ended
 		}
-		time.Sleep(10 * time.Microsecond)
+		runtime.Gosched()
 	}
 }
 
