@@ -200,6 +200,7 @@
 //
 // 2026-11-25. The cores divide the spool: each has its own file and its own
 // count, so that a request takes no lock that another process could keep. An
-// app's share is a share of each core. Boot's half of the spool, the folder, is
+// app's share is a share of each core; while the cores of an older generation end, they
+// have theirs beside it. Boot's half of the spool, the folder, is
 // in Core too: a core names it to whoever has to make room in it.
 package conf

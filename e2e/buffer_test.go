@@ -304,6 +304,18 @@ func TestSpoolOfDeadCore(t *testing.T) {
 	}
 }
 
+// TestSpoolRefused: a folder that cannot be used is a mistake, with a fix.
+func TestSpoolRefused(t *testing.T) {
+	s := newScene(t)
+	s.write("sallyport.toml", "spool = { folder = \"{dir}/absent\" }\n"+twoWorkers)
+	out, code := s.shell("sallyport run -c sallyport.toml")
+	for _, want := range []string{"sallyport.toml:1: spool.folder: ", "no such file or directory", "hint: make the folder: mkdir -m 0700 " + s.path("absent")} {
+		if !strings.Contains(out, want) || code != 1 {
+			t.Errorf("exit code %d without %q:\n%s", code, want, out)
+		}
+	}
+}
+
 // TestReadOnly: bodies wait where nothing can be written, and no file appears.
 func TestReadOnly(t *testing.T) {
 	needRoot(t)

@@ -212,6 +212,20 @@ func TestSpoolFull(t *testing.T) {
 		c.logged(`"request answered"`, `"status":503`, `"cause":"spool.per_app of the app is used up"`)
 		other.want("POST", 503, "503 Service Unavailable: spool.per_app of the app is used up\n")
 	}})
+	runBuffered(t, story{name: "is refused for all apps", change: func(plan *conf.Core) {
+		plan.Spool = conf.Spool{Bytes: 256 << 10, AppBytes: 1 << 20}
+		plan.Limits.BodyIdle = 300 * ms
+	}, app: func(a *appSide) {
+		begun <- struct{}{}
+		_, _ = io.Copy(io.Discard, a.r) // until the client leaves
+	}, client: func(c *clientSide) {
+		other := second(c)
+		defer other.Close()
+		over := make(chan struct{})
+		defer close(over)
+		go c.trickle(rest, over)
+		c.logged(`"request answered"`, `"status":503`, `"cause":"spool is full"`)
+	}})
 	runBuffered(t, story{name: "leaves", change: scarce, app: app, client: func(c *clientSide) {
 		other := second(c)
 		other.reset()

@@ -103,7 +103,7 @@ func (b *replyBody) closeSpool() {
 // Behind is message.Drainable.
 func (b *replyBody) Behind() {
 	switch {
-	case b.lease == nil || b.spool != nil || isEvents(b.resp):
+	case b.spool != nil || b.lease == nil || isEvents(b.resp):
 		return
 	case b.atEnd:
 		b.surplus = b.lease.Surplus()

@@ -215,9 +215,7 @@ func (c *ClientConn) ReadFrom(source message.Source) (int64, error) {
 	}
 }
 
-// stallTime is for how long a client may take nothing before it is behind. One that reads
-// as fast as we write lets a full buffer wait for a few milliseconds, when it has to share
-// its processor.
+// stallTime is how long a client may take nothing before it is behind.
 const stallTime = 10 * time.Millisecond
 
 // watchStall lets source know when the client is behind, until the answer is finished or

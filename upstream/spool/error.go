@@ -41,11 +41,7 @@ type FolderError struct {
 }
 
 func (e *FolderError) Error() string {
-	what := "spool: folder " + e.Folder + ": " + e.Op + ": " + e.Err.Error()
-	if hint := e.Hint(); hint != "" {
-		what += ": " + hint
-	}
-	return what
+	return "spool: folder " + e.Folder + ": " + e.Op + ": " + e.Err.Error()
 }
 
 // Hint is what to do about e; "" when nobody can tell.
