@@ -110,8 +110,9 @@ func TestFolderErrors(t *testing.T) {
 			t.Errorf("%s: made", c.folder)
 			continue
 		}
+		failed, _ := errors.AsType[*FolderError](err)
 		for _, want := range c.want {
-			if !strings.Contains(err.Error(), want) {
+			if failed == nil || !strings.Contains(failed.Error()+failed.Hint(), want) {
 				t.Errorf("%q is not in %q", want, err)
 			}
 		}
@@ -148,7 +149,7 @@ func fullDisk(t *testing.T, folder string) {
 		t.Fatalf("%d bytes, %v", n, err)
 	}
 	for _, say := range []string{folder, "no space left", "make room in the folder"} {
-		if !strings.Contains(err.Error(), say) {
+		if !strings.Contains(failed.Error()+failed.Hint(), say) {
 			t.Errorf("%q is not in %q", say, err)
 		}
 	}
