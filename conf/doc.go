@@ -68,11 +68,11 @@
 //	limits.connections_per_address  number    0           not yet: off accepted, else refused
 //	limits.rate                     number    0           not yet: off accepted, else refused
 //
-//	spool                           table     -           not yet: noticed
-//	spool.memory                    size      256MiB      part of the table above
-//	spool.folder                    text      -           part of the table above
-//	spool.disk                      size      4GiB        part of the table above
-//	spool.per_app                   share     50%         part of the table above
+//	spool                           table     -           built
+//	spool.memory                    size      256MiB      built
+//	spool.folder                    text      -           built
+//	spool.disk                      size      4GiB        built
+//	spool.per_app                   share     50%         built
 //
 //	tls                             table     -           built
 //	tls.email                       text      -           not yet: refused
@@ -91,7 +91,7 @@
 //	site.route.path                 text      -           built
 //	site.route.app                  text      -           built
 //	site.route.prefix               text      -           built
-//	site.route.buffer               flag      true        not yet: off accepted, else refused
+//	site.route.buffer               flag      true        built
 //	site.route.files                text      -           not yet: refused
 //
 //	app                             named     -           built
@@ -108,7 +108,7 @@
 //	app.*.timeout.first_byte        duration  60s         built
 //	app.*.timeout.idle              duration  60s         built
 //	app.*.keepalive                 number    0           built
-//	app.*.buffer                    flag      true        not yet: off accepted, else noticed
+//	app.*.buffer                    flag      true        built
 //	app.*.max_body                  size      64MiB       built
 //	app.*.expect_user               text      -           not yet: refused
 //	app.*.deny_root_app             flag      false       not yet: off noticed, else refused
@@ -137,6 +137,8 @@
 //   - listen.advertise_port: the port of the first https address; 443 where that is no port.
 //   - limits.body_rate is bytes in a second of waiting for the client, averaged over
 //     the last twice limits.body_idle; over a minute where that is 0.
+//   - spool.folder: none, bodies are in memory. spool.memory is without a folder,
+//     spool.disk with one; spool.per_app is a size, or a share of whichever is used.
 //   - site.host and app.*.socket have to be there, and so has site.app unless
 //     there are routes. site.app is the name of an app, or "unix:/path".
 //   - site.tls: a table of cert and key, "internal" or "off"; "off" where https = [].
@@ -175,7 +177,8 @@
 // And where the default depends: workers = 0 is one for every two processors that the
 // machine or the cgroup gives, and a core runs on one; https is not bound while no
 // site has tls; limits.line is at most limits.head; site.redirect is true only
-// where the site has tls and there is an http address.
+// where the site has tls and there is an http address;
+// site.route.buffer is the app's.
 //
 // # Decisions
 //
@@ -209,4 +212,10 @@
 //
 // 2026-11-25. The folder of an app may be written by a group that is its owner's
 // alone, as the home folders of many distributions are.
+//
+// 2026-11-25. The cores divide the spool: each has its own file and its own
+// count, so that a request takes no lock that another process could keep. An
+// app's share is a share of each core; while the cores of an older generation end, they
+// have theirs beside it. Boot's half of the spool, the folder, is
+// in Core too: a core names it to whoever has to make room in it.
 package conf

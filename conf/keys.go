@@ -87,10 +87,10 @@ func keys() []key {
 		{name: "limits.connections_per_address", kind: takesNumber, fallback: "0", most: 1 << 30, part: "limits by address", on: refused},
 		{name: "limits.rate", kind: takesNumber, fallback: "0", most: 1 << 30, part: "limits by address", on: refused},
 
-		{name: "spool", kind: takesTable, part: "the spool", off: noticed, on: noticed},
-		{name: "spool.memory", kind: takesSize, fallback: "256MiB", most: 1 << 50},
+		{name: "spool", kind: takesTable},
+		{name: "spool.memory", kind: takesSize, fallback: "256MiB", least: 1 << 20, most: 1 << 50},
 		{name: "spool.folder", kind: takesText},
-		{name: "spool.disk", kind: takesSize, fallback: "4GiB", most: 1 << 50},
+		{name: "spool.disk", kind: takesSize, fallback: "4GiB", least: 1 << 20, most: 1 << 50},
 		{name: "spool.per_app", kind: takesShare, fallback: "50%"},
 
 		{name: "tls", kind: takesTable},
@@ -110,7 +110,7 @@ func keys() []key {
 		{name: "site.route.path", kind: takesText},
 		{name: "site.route.app", kind: takesText},
 		{name: "site.route.prefix", kind: takesText},
-		{name: "site.route.buffer", kind: takesFlag, fallback: "true", part: "buffering", on: refused},
+		{name: "site.route.buffer", kind: takesFlag, fallback: "true"},
 		{name: "site.route.files", kind: takesText, part: "static files", off: refused, on: refused},
 
 		{name: "app", kind: takesNamed},
@@ -127,7 +127,7 @@ func keys() []key {
 		{name: "app.*.timeout.first_byte", kind: takesDuration, fallback: "60s"},
 		{name: "app.*.timeout.idle", kind: takesDuration, fallback: "60s"},
 		{name: "app.*.keepalive", kind: takesNumber, fallback: "0", most: 10000},
-		{name: "app.*.buffer", kind: takesFlag, fallback: "true", part: "buffering", on: noticed},
+		{name: "app.*.buffer", kind: takesFlag, fallback: "true"},
 		{name: "app.*.max_body", kind: takesSize, fallback: "64MiB", most: 1 << 50},
 		{name: "app.*.expect_user", kind: takesText, part: "the check of an app's user", off: refused, on: refused},
 		{name: "app.*.deny_root_app", kind: takesFlag, fallback: "false", part: "the check of an app's user", off: noticed, on: refused},

@@ -65,6 +65,7 @@ type Core struct {
 	TrustUnix     bool // "unix:" in trusted_proxies: peers of unix listeners are proxies of ours
 	ProxyProtocol bool // every connection begins with a PROXY header, of a proxy of ours
 	Limits        Limits
+	Spool         Spool
 	DrainRequests time.Duration // for exchanges, of a core that is to end
 	DrainUpgrades time.Duration // for tunnels, of a core that another one has replaced
 	Log           Log
@@ -97,6 +98,10 @@ type Route struct {
 	Path   string // "/live/*" matches /live and everything below it; without "*" the path itself
 	App    int    // index in Core.Apps
 	Prefix string // "/live" is taken off the path, and named in X-Forwarded-Prefix; "" for nothing
+
+	// Buffer: the request is whole before the app is asked, and its reply is taken
+	// as fast as the app gives it. What the route says, or else its app.
+	Buffer bool
 }
 
 // An App is a set of equal sockets that answer for a route.
@@ -137,6 +142,16 @@ type Limits struct {
 	WriteIdle             time.Duration // without progress of a write
 	KeepaliveIdle         time.Duration // between two requests
 	RequestsPerConnection int
+}
+
+// A Spool is where the bodies of one core wait. Boot makes a file for each core;
+// all sizes are those of one core, the whole divided by Plan.Workers. While an old
+// core drains beside its successor, both have one.
+type Spool struct {
+	Folder   string // absolute; "" for memory
+	Bytes    int64  // of all bodies together, at least AppBytes
+	AppBytes int64  // of the bodies of one app, at least 128 KiB
+	Where    Place  // of the folder; zero for memory
 }
 
 // Log says what is logged.

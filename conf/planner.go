@@ -68,8 +68,10 @@ func (p *planner) resolve() {
 	if root.below("tls").text("min") == "1.3" {
 		plan.Core.MinTLS = tls13
 	}
+	plan.Core.Spool = p.spool()
 	p.trusted()
 	p.sites()
+	p.largeBodies()
 	p.unusedApps()
 	p.healthHosts()
 	p.listeners()

@@ -74,7 +74,7 @@ func (p *planner) routes(s section) []Route {
 		}
 		lines[path] = r.place("app").Line
 		if app, ok := p.app(r); ok {
-			routes = append(routes, Route{Path: path, App: app, Prefix: prefix})
+			routes = append(routes, Route{Path: path, App: app, Prefix: prefix, Buffer: p.buffer(r)})
 		}
 	}
 	list, refused := s.tables("route")

@@ -338,17 +338,18 @@ func starts(messages []*wireMessage) (lines []string) {
 
 // corpusSites is the configuration of a house with a site for every player, whose app
 // keeps so many idle connections.
-func corpusSites(all []*player, keep int) string {
+func corpusSites(all []*player, keep int, buffer bool) string {
 	var text strings.Builder
 	text.WriteString("listen = { http = [\"127.0.0.1:0\"], https = [] }\n")
 	for _, p := range all {
-		fmt.Fprintf(&text, "[[site]]\nhost = \"%[1]s.test\"\napp = \"%[1]s\"\n[app.%[1]s]\nsocket = \"unix:{dir}/%[1]s.sock\"\nkeepalive = %[2]d\n", p.site, keep)
+		fmt.Fprintf(&text, "[[site]]\nhost = \"%[1]s.test\"\napp = \"%[1]s\"\n[app.%[1]s]\nsocket = \"unix:{dir}/%[1]s.sock\"\nkeepalive = %[2]d\nbuffer = %[3]v\n", p.site, keep, buffer)
 	}
 	return text.String()
 }
 
 // TestCorpus plays the corpus on sallyport: no hidden request, no malformed byte, whether
-// or not connections to apps are used again.
+// or not connections to apps are used again, and whether or not bodies wait until they are
+// complete.
 func TestCorpus(t *testing.T) {
 	groups := readCorpus(t)
 	count := 0
@@ -358,11 +359,15 @@ func TestCorpus(t *testing.T) {
 	if count < 300 {
 		t.Errorf("only %d cases", count)
 	}
-	for name, keep := range map[string]int{"closed": 0, "kept": 4} {
+	for name, keep := range map[string]int{"closed": 0, "kept": 4, "buffered": 4} {
+		groups, buffer := groups, name == "buffered"
+		if buffer {
+			groups = withoutLive(groups)
+		}
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
 			all := players(t, s.dir, false, patience)
-			s.write("sallyport.toml", corpusSites(all, keep))
+			s.write("sallyport.toml", corpusSites(all, keep, buffer))
 			h := s.start()
 			for _, p := range all {
 				p.address = h.http
@@ -386,6 +391,20 @@ func TestCorpus(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withoutLive leaves out the cases in which the app has to see a body as the client sends it:
+// it answers before the end, or sees chunks or a trailer.
+func withoutLive(groups map[string][]*corpusCase) map[string][]*corpusCase {
+	rest := map[string][]*corpusCase{}
+	for name, cases := range groups {
+		rest[name] = slices.DeleteFunc(slices.Clone(cases), func(c *corpusCase) bool {
+			return c.early || slices.ContainsFunc(c.seen, func(w *wanted) bool {
+				return len(w.trailer) > 0 || slices.Contains(w.fields, "Transfer-Encoding: chunked")
+			})
+		})
+	}
+	return rest
 }
 
 // refusedOnce: each answer of ours that refuses is one line of the log, with its cause.

@@ -17,17 +17,18 @@ const module = "sallyport/"
 func arrows() map[string][]string {
 	const jail = "cmd/internal/jail"
 	return map[string][]string{
-		"cmd/sallyport":           {jail, "conf", "sockets", "upstream/board"},
+		"cmd/sallyport":           {jail, "conf", "sockets", "upstream/board", "upstream/spool"},
 		"cmd/sallyport-keeper":    {jail, "conf", "sockets", "tlsload/keeper"},
 		"cmd/sallyport-registrar": {jail, "conf", "sockets", "tlsload/registrar"},
 		"cmd/sallyport-core": {
-			jail, "conf", "sockets", "sockets/loop", "tlsload", "upstream", "upstream/board",
+			jail, "conf", "sockets", "sockets/loop", "tlsload", "upstream", "upstream/board", "upstream/spool",
 			"proxy", "proxy/message", "proxy/h1", "proxy/h2", "proxy/h3",
 		},
 		jail:                {"conf", "sockets"},
-		"proxy":             {"conf", "upstream", "proxy/message"},
+		"proxy":             {"conf", "upstream", "upstream/spool", "proxy/message"},
 		"upstream":          {"conf", "sockets", "sockets/loop", "proxy/h1", "proxy/message", "upstream/board"},
 		"upstream/board":    {"conf"},
+		"upstream/spool":    {"conf"}, // the root binary links it
 		"proxy/h1":          {"conf", "sockets/loop", "proxy/message"},
 		"proxy/h2":          {"conf", "sockets/loop", "proxy/message"},
 		"proxy/h3":          {"conf", "sockets/loop", "proxy/message"},

@@ -81,7 +81,7 @@ func passedRequests(t *testing.T) []string {
 	t.Run("corpus", func(t *testing.T) { // so that its house is gone before the servers come
 		s := newScene(t)
 		all := players(t, s.dir, false, patience)
-		s.write("sallyport.toml", corpusSites(all, 4))
+		s.write("sallyport.toml", corpusSites(all, 4, false))
 		h := s.start()
 		var cases []*corpusCase
 		for _, p := range all {

@@ -30,7 +30,10 @@ import (
 //	ms          from the first byte of the request to the last of the answer
 //	queue_ms    of these, waiting for a slot of the app, or for an app that was absent; only
 //	            where it had to
-//	connect_ms  until the app had taken the connection, queue_ms included
+//	body_ms     of these, until the body of the request was complete; only where it was waited
+//	            for before a slot was
+//	spool       "full": there was no room for a body, and a slot was kept while a client was slow
+//	connect_ms  until the app had taken the connection, body_ms and queue_ms included
 //	app_ms      from there to the first byte of the reply
 //	send_ms     from there to the end
 const (
@@ -53,6 +56,8 @@ const (
 	keyHint       = "hint"
 	keyMS         = "ms"
 	keyQueueMS    = "queue_ms"
+	keyBodyMS     = "body_ms"
+	keySpool      = "spool"
 	keyConnectMS  = "connect_ms"
 	keyAppMS      = "app_ms"
 	keySendMS     = "send_ms"
@@ -85,6 +90,12 @@ func (f *Forwarder) logExchange(p *passage) {
 	}
 	if p.queued > 0 {
 		e.Float64(keyQueueMS, ms(p.queued))
+	}
+	if !p.received.IsZero() {
+		e.Float64(keyBodyMS, ms(p.received.Sub(p.exchange.Begun)))
+	}
+	if p.short {
+		e.Str(keySpool, "full")
 	}
 	now := time.Now()
 	if p.socket != "" {

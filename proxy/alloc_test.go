@@ -22,16 +22,25 @@ import (
 	"sallyport/upstream/board"
 )
 
-// A looping is a client that says the same request again each time it is told.
+// A looping is a client that says the same request again each time it is told, in two parts
+// if it has a body that comes later.
 type looping struct {
 	net.Conn // nil
 	request  string
+	later    string
+	rest     string // of later
 	next     chan struct{}
 	waits    chan struct{}
 	said     int
 }
 
 func (l *looping) Read(p []byte) (int, error) {
+	if len(l.rest) > 0 {
+		n := copy(p, l.rest)
+		l.rest = l.rest[n:]
+		return n, nil
+	}
+	l.rest = l.later
 	l.waits <- struct{}{}
 	if _, ok := <-l.next; !ok {
 		return 0, io.EOF
@@ -47,12 +56,23 @@ func (l *looping) Close() error                     { return nil }
 // TestPassageAllocations: what a request allocates beyond what the app does for it,
 // which a bare dial tells. It rises only by a change of this number.
 func TestPassageAllocations(t *testing.T) {
-	for name, keepalive := range map[string]int{"app closes": 0, "keepalive": 1} {
-		t.Run(name, func(t *testing.T) { passageAllocations(t, keepalive) })
+	plain := get("X-Forwarded-For: 1.2.3.4", "Cookie: a=b")
+	for name, c := range map[string]struct {
+		client    looping
+		keepalive int
+	}{
+		"app closes":      {looping{request: plain}, 0},
+		"keepalive":       {looping{request: plain}, 1},
+		"body":            {looping{request: post(long(1000))}, 1},
+		"body comes late": {looping{request: request("POST / HTTP/1.1", "Content-Length: 1000"), later: long(1000)}, 1},
+		"in chunks":       {looping{request: request("POST / HTTP/1.1", "Transfer-Encoding: chunked") + inChunks(long(1000), 100)}, 1},
+		"chunks late":     {looping{request: request("POST / HTTP/1.1", "Transfer-Encoding: chunked"), later: inChunks(long(1000), 100)}, 1},
+	} {
+		t.Run(name, func(t *testing.T) { passageAllocations(t, &c.client, c.keepalive) })
 	}
 }
 
-func passageAllocations(t *testing.T, keepalive int) {
+func passageAllocations(t *testing.T, c *looping, keepalive int) {
 	const passageAllocs = 0
 	socket := filepath.Join(t.TempDir(), "app")
 	l, err := net.Listen("unix", socket)
@@ -64,6 +84,7 @@ func passageAllocations(t *testing.T, keepalive int) {
 	go answerAll(l, keepalive > 0, &accepted)
 	plan := plainPlan(socket)
 	plan.Apps[0].Keepalive = keepalive
+	plan.Sites[0].Routes[0].Buffer = true
 	buffers := new(h1.Buffers)
 	watcher, err := loop.New()
 	if err != nil {
@@ -78,8 +99,11 @@ func passageAllocations(t *testing.T, keepalive int) {
 	apps := upstream.New(plan.Apps, shared, watcher, buffers)
 	defer apps[0].Close()
 	forwarder := proxy.New(plan, apps, zerolog.New(io.Discard).With().Timestamp().Logger())
+	arena := openSpool(t, plan.Spool)
+	defer arena.Close()
+	forwarder.Buffer(arena)
 	e := &h1.Engine{Handler: forwarder, Limits: plan.Limits, Buffers: buffers, Refused: forwarder.Refused}
-	c := &looping{request: get("X-Forwarded-For: 1.2.3.4", "Cookie: a=b"), next: make(chan struct{}), waits: make(chan struct{})}
+	c.next, c.waits = make(chan struct{}), make(chan struct{})
 	served := make(chan struct{})
 	go func() {
 		e.Serve(c, message.Peer{Addr: netip.MustParseAddrPort("192.0.2.1:4242")})

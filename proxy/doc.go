@@ -10,11 +10,15 @@
 //  3. The body is refused, 413, when it is announced longer than the app's max_body,
 //     and cut when it grows longer.
 //  4. rewrite.go takes out the fields that only a proxy may set and sets them.
-//  5. upstream leases a slot on the least busy member, or waits for one in the app's
+//  5. The body is received, where bodies are buffered (buffer.go): in memory up to 64 KiB,
+//     then in the spool. The app hears nothing before it is complete.
+//  6. upstream leases a slot on the least busy member, or waits for one in the app's
 //     line, connects, sends, and waits for the reply; a failure is answered 502, 503 or
 //     504 and logged with its errno. A client that leaves while it waits is forgotten.
-//  6. The reply goes to the client as it comes; 101 becomes a tunnel (tunnel.go).
-//  7. The lease is released, one line is logged (accesslog.go), and the counters are
+//  7. The reply goes to the client as it comes; 101 becomes a tunnel (tunnel.go). Once the
+//     client has fallen behind, the rest waits for it in the spool, and the app is free
+//     (bufferreply.go).
+//  8. The lease is released, one line is logged (accesslog.go), and the counters are
 //     raised (meter.go).
 //
 // # Words
@@ -26,4 +30,15 @@
 // gift: a descriptor handed to a child under a name. link: a socket pair between two
 // processes of ours. plan: the configuration with nothing left open. boot, warden,
 // keeper, core: our processes.
+//
+// # Decisions
+//
+// 2026-11-25. A client is behind when it has taken nothing for 10 ms. On a network that is
+// any client whose buffers are full; on a busy machine it may be one that did not get a
+// processor, for whom the way through the spool would cost five times as much. So a client
+// that has caught up has the lease again.
+//
+// 2026-11-25. A client that leaves while its body waits for room is seen when it resets, or
+// when what it has sent fits into the kernel's buffers: an end behind bytes that nobody reads
+// is not to be seen. Such a body waits as long as any other.
 package proxy

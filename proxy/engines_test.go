@@ -34,6 +34,7 @@ import (
 	"sallyport/sockets/loop"
 	"sallyport/upstream"
 	"sallyport/upstream/board"
+	"sallyport/upstream/spool"
 )
 
 // A story is what a client and an app say to each other with us between them. It
@@ -44,16 +45,27 @@ type story struct {
 	change func(*conf.Core)  // what differs from plainPlan
 	unix   bool              // clients come by a unix socket; such a story is told over plain h1 only
 	spare  bool              // the app has a first member that nobody listens on
+	live   bool              // the app is to have the request as it comes: such a story is told without buffering only
+	buffer bool              // bodies wait; run sets it
 	app    func(*appSide)    // runs once for every connection to the app; nil: the app wants none
 	client func(*clientSide) // runs once
 }
 
-// run tells s over every engine.
+// run tells s over every engine, with and without buffering.
 func run(t *testing.T, s story) {
 	t.Helper()
-	t.Run(s.name+"/h1", func(t *testing.T) { tell(t, s, false) })
-	if !s.unix {
-		t.Run(s.name+"/h1+tls", func(t *testing.T) { tell(t, s, true) })
+	for _, buffer := range []bool{false, true} {
+		engine := "/h1"
+		if s.buffer = buffer; buffer {
+			engine += "+buffer"
+		}
+		if buffer && s.live {
+			return
+		}
+		t.Run(s.name+engine, func(t *testing.T) { tell(t, s, false) })
+		if !s.unix {
+			t.Run(s.name+engine+"+tls", func(t *testing.T) { tell(t, s, true) })
+		}
 	}
 }
 
@@ -75,6 +87,7 @@ type world struct {
 	serving  sync.WaitGroup
 	log      *logLines
 	meter    *proxy.Meter
+	arena    *spool.Arena
 }
 
 func tell(t *testing.T, s story, secure bool) {
@@ -83,6 +96,7 @@ func tell(t *testing.T, s story, secure bool) {
 	folder := t.TempDir()
 	socket := filepath.Join(folder, "app")
 	w.plan = plainPlan(socket)
+	w.plan.Sites[0].Routes[0].Buffer = s.buffer
 	if s.spare {
 		w.plan.Apps[0].Sockets = []string{filepath.Join(folder, "absent"), socket}
 	}
@@ -106,6 +120,8 @@ func tell(t *testing.T, s story, secure bool) {
 	apps := upstream.New(w.plan.Apps, w.shared, w.loop, buffers)
 	forwarder := proxy.New(w.plan, apps, zerolog.New(w.log))
 	w.meter = &forwarder.Meter
+	w.arena = openSpool(t, w.plan.Spool)
+	forwarder.Buffer(w.arena)
 	w.engine = &h1.Engine{
 		Handler: forwarder, Limits: w.plan.Limits, Buffers: buffers,
 		Refused: forwarder.Refused, Ended: w.serving.Done,
@@ -122,6 +138,20 @@ func tell(t *testing.T, s story, secure bool) {
 	s.client(c)
 }
 
+// openSpool makes a spool for the routes that are buffered.
+func openSpool(t *testing.T, plan conf.Spool) *spool.Arena {
+	t.Helper()
+	fd, err := spool.Create(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	arena, err := spool.Open(fd, plan, "app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return arena
+}
+
 // settle waits until nothing of a telling is left.
 func (w *world) settle(before int) {
 	w.Helper()
@@ -134,6 +164,12 @@ func (w *world) settle(before int) {
 		w.Errorf("still serving:\n%s", stacks[:runtime.Stack(stacks, true)])
 	}
 	w.loop.Close()
+	if st := w.arena.Stats(); st.Used != 0 || st.Spools != 0 {
+		w.Errorf("left in the spool: %+v", st)
+	}
+	if err := w.arena.Close(); err != nil {
+		w.Error(err)
+	}
 	w.sameCounts()
 	w.shared.Close()
 	deadline := time.Now().Add(patience)
@@ -176,6 +212,7 @@ func plainPlan(sockets ...string) *conf.Core {
 			FirstByte: patience, Idle: patience, MaxBody: 64 << 20,
 		}},
 		AdvertisePort: 443,
+		Spool:         conf.Spool{Bytes: 64 << 20, AppBytes: 64 << 20},
 		Limits: conf.Limits{
 			HeadBytes: 32 << 10, Fields: 100, LineBytes: 8 << 10, HeadTime: patience,
 			BodyIdle: patience, WriteIdle: patience, KeepaliveIdle: patience,

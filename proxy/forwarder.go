@@ -13,6 +13,7 @@ import (
 	"sallyport/conf"
 	"sallyport/proxy/message"
 	"sallyport/upstream"
+	"sallyport/upstream/spool"
 )
 
 // A Forwarder is the message.Handler of a core: it takes exchanges to apps.
@@ -22,6 +23,7 @@ type Forwarder struct {
 	sites    *sites
 	rewriter rewriter
 	port     int // for redirects
+	bodyIdle time.Duration
 	log      zerolog.Logger
 	access   bool
 	passages sync.Pool // of *passage
@@ -33,6 +35,7 @@ func New(plan *conf.Core, apps []*upstream.App, log zerolog.Logger) *Forwarder {
 		sites:    newSites(plan.Sites, apps),
 		rewriter: newRewriter(plan),
 		port:     plan.AdvertisePort,
+		bodyIdle: plan.Limits.BodyIdle,
 		log:      log,
 		access:   plan.Log.Access,
 	}
@@ -43,8 +46,13 @@ func New(plan *conf.Core, apps []*upstream.App, log zerolog.Logger) *Forwarder {
 type passage struct {
 	exchange *message.Exchange
 	app      *upstream.App
+	share    *spool.App  // where bodies wait; nil: they do not
 	body     boundedBody // of the request
+	held     heldBody    // it, after it has waited
+	reply    replyBody   // if that may wait
 
+	received  time.Time // when the body was complete, if it was waited for
+	short     bool      // the spool had no room
 	queued    time.Duration
 	socket    string // "" until a member was leased
 	connected time.Time
@@ -56,6 +64,7 @@ type passage struct {
 
 	client  netip.Addr // behind trusted proxies; not valid where nobody can tell
 	id      []byte     // X-Request-Id
+	start   []byte     // X-Request-Start of a trusted proxy; nil without one
 	chain   []byte     // X-Forwarded-For
 	below   []byte     // the target without the prefix of its route
 	scratch []byte
@@ -70,11 +79,23 @@ func (f *Forwarder) Serve(ex *message.Exchange) {
 	if !ok {
 		p = new(passage)
 	}
-	*p = passage{exchange: ex, id: p.id[:0], chain: p.chain, below: p.below, scratch: p.scratch}
+	p.reset()
+	p.exchange = ex
 	f.pass(p)
+	if p.held.spool != nil {
+		p.held.spool.Close()
+	}
 	f.logExchange(p)
-	p.exchange, p.app, p.body = nil, nil, boundedBody{}
+	p.reset()
 	f.passages.Put(p)
+}
+
+// reset makes p as new, but for what is worth keeping.
+func (p *passage) reset() {
+	p.exchange, p.app, p.share, p.body, p.held = nil, nil, nil, boundedBody{}, heldBody{}
+	p.received, p.connected, p.replied, p.queued = time.Time{}, time.Time{}, time.Time{}, 0
+	p.socket, p.status, p.sent, p.cause, p.unclear, p.short = "", 0, 0, "", 0, false
+	p.client, p.id, p.start = netip.Addr{}, p.id[:0], nil
 }
 
 func (f *Forwarder) pass(p *passage) {
@@ -98,12 +119,20 @@ func (f *Forwarder) pass(p *passage) {
 	if f.isLast(p) {
 		return
 	}
+	if req.Upgrade == nil {
+		p.share = route.share
+	}
 	if p.app.MaxBody > 0 && req.Length > p.app.MaxBody {
 		f.refuse(p, message.ErrBodyTooLong)
 		return
 	}
 	p.body = boundedBody{exchange: p.exchange, max: p.app.MaxBody}
 	f.rewriter.rewrite(p)
+	if err := f.receive(p); err != nil {
+		f.fail(p, err)
+		return
+	}
+	f.rewriter.stamp(p)
 	asked := req.Target // which the log names
 	p.strip(route.strip)
 	f.forward(p)
@@ -113,9 +142,16 @@ func (f *Forwarder) pass(p *passage) {
 // forward takes p to its app and the reply back.
 func (f *Forwarder) forward(p *passage) {
 	req := &p.exchange.Request
-	lease, err := p.app.Send(req, &p.body, p.exchange.Stream)
+	lease, err := p.app.Send(req, p.source(), p.exchange.Stream)
+	buffered := false
 	// Whatever becomes of p, its stream is finished or aborted before the release.
-	defer lease.Release()
+	defer func() {
+		if buffered {
+			p.reply.end()
+		} else {
+			lease.Release()
+		}
+	}()
 	p.queued = lease.Queued
 	if err != nil {
 		f.fail(p, err)
@@ -129,10 +165,16 @@ func (f *Forwarder) forward(p *passage) {
 	}
 	resp.Fields.Remove(message.SetOf(message.XRequestID))
 	resp.Fields.Add("X-Request-Id", p.id)
-	if p.status = resp.Status; p.status == 101 {
+	never := unbuffered(resp)
+	switch p.status = resp.Status; {
+	case p.status == 101:
 		f.tunnel(p, lease, resp)
-	} else {
-		f.reply(p, lease, resp)
+	case never || p.share == nil || !p.isWhole():
+		f.pipe(p, lease, resp)
+	default:
+		buffered = true
+		p.reply.begin(lease, resp, p.share, &f.Meter)
+		f.reply(p, resp)
 	}
 }
 
@@ -154,26 +196,44 @@ func (f *Forwarder) readReply(p *passage, lease *upstream.Lease) (*message.Respo
 	return nil, message.ErrInterimTooMany
 }
 
-// reply hands the reply of an app to the client, as it comes.
-func (f *Forwarder) reply(p *passage, lease *upstream.Lease, resp *message.Response) {
+// pipe hands the reply of an app to the client as it comes.
+func (f *Forwarder) pipe(p *passage, lease *upstream.Lease, resp *message.Response) {
 	stream := p.exchange.Stream
 	err := stream.Reply(resp)
 	if err == nil {
 		p.sent, err = stream.ReadFrom(lease)
 	}
 	if err == nil {
-		trailer := lease.Trailer()
-		if trailer != nil {
-			trailer.RemoveNamed(&resp.Fields)
-		}
-		err = stream.Finish(trailer)
+		err = stream.Finish(tailOf(lease, resp))
 	}
 	if err != nil {
 		f.cut(p, err)
 	} else if surplus := lease.Surplus(); surplus != nil {
-		f.Meter.refuse("bytes behind a reply")
-		f.logFault(p, surplus)
+		f.blameSurplus(p, surplus)
 	}
+}
+
+// reply is pipe for a reply that may wait.
+func (f *Forwarder) reply(p *passage, resp *message.Response) {
+	stream, body := p.exchange.Stream, &p.reply
+	err := stream.Reply(resp)
+	if err == nil {
+		p.sent, err = stream.ReadFrom(body)
+	}
+	if err == nil {
+		err = stream.Finish(body.tail())
+	}
+	p.short = p.short || body.short
+	if err != nil {
+		f.cut(p, err)
+	} else if surplus := body.excess(); surplus != nil {
+		f.blameSurplus(p, surplus)
+	}
+}
+
+func (f *Forwarder) blameSurplus(p *passage, surplus *upstream.Error) {
+	f.Meter.refuse("bytes behind a reply")
+	f.logFault(p, surplus)
 }
 
 // fail answers a request that no app answered.
@@ -190,6 +250,8 @@ func (f *Forwarder) fail(p *passage, err error) {
 		f.answer(p, message.Page{Status: fault.Status()}, causeOf(err))
 	case errors.As(err, &refusal):
 		f.refuse(p, refusal)
+	case f.failSpool(p, err):
+		f.answer(p, message.Page{Status: 503}, causeSpool)
 	default:
 		f.cut(p, err)
 	}
@@ -201,9 +263,14 @@ func (f *Forwarder) cut(p *passage, err error) {
 	if errors.As(err, &fault) {
 		f.logFault(p, fault)
 	}
-	p.cause = causeOf(err)
+	if p.cause = causeOf(err); f.failSpool(p, err) {
+		p.cause = causeSpool
+	}
 	p.exchange.Stream.Abort(message.Reason(p.cause))
 }
+
+// causeSpool is a spool that failed, beyond having no room.
+const causeSpool = "spool failed"
 
 // refuse answers a request that breaks a rule or a limit.
 func (f *Forwarder) refuse(p *passage, refusal *message.Refusal) {

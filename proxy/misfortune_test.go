@@ -24,14 +24,14 @@ func TestEarlyAnswer(t *testing.T) {
 		"length": post(long),
 		"chunks": request("POST / HTTP/1.1", "Transfer-Encoding: chunked") + inChunks(long, 5000),
 	} {
-		run(t, story{name: name, app: tooLarge, client: func(c *clientSide) {
+		run(t, story{name: name, live: true, app: tooLarge, client: func(c *clientSide) {
 			c.say(body) // all of it, before it looks for an answer
 			if resp := c.want("POST", 413, "no!"); !resp.Close {
 				c.fail("%v", resp)
 			}
 			c.ended()
 		}})
-		run(t, story{name: name + ", app that stays", app: func(a *appSide) {
+		run(t, story{name: name + ", app that stays", live: true, app: func(a *appSide) {
 			tooLarge(a)
 			_, _ = io.Copy(io.Discard, io.LimitReader(a.r, 100000))
 			_, _ = a.r.Peek(1 << 20)
@@ -57,7 +57,7 @@ func TestClientStops(t *testing.T) {
 			_, err := io.ReadAll(a.r)
 			ended <- err
 		}
-		run(t, story{name: name + ", leaves", app: app, client: func(c *clientSide) {
+		run(t, story{name: name + ", leaves", live: true, app: app, client: func(c *clientSide) {
 			c.say(body)
 			for c.accepted.Load() == 0 {
 				c.yield()
@@ -66,7 +66,7 @@ func TestClientStops(t *testing.T) {
 			<-ended
 			c.logged(`"request answered"`, `"cause":`)
 		}})
-		run(t, story{name: name + ", says no more", app: app, client: func(c *clientSide) {
+		run(t, story{name: name + ", says no more", live: true, app: app, client: func(c *clientSide) {
 			c.say(body)
 			if half, ok := c.Conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 				c.fail("no half close")
@@ -79,7 +79,7 @@ func TestClientStops(t *testing.T) {
 			c.ended()
 			c.logged(`"request answered"`, `"status":400`, `"cause":"body shorter than announced"`)
 		}})
-		run(t, story{name: name + ", is silent", app: app, change: func(plan *conf.Core) { plan.Limits.BodyIdle = 20 * ms }, client: func(c *clientSide) {
+		run(t, story{name: name + ", is silent", live: true, app: app, change: func(plan *conf.Core) { plan.Limits.BodyIdle = 20 * ms }, client: func(c *clientSide) {
 			c.say(body)
 			<-ended
 			if resp, text := c.reply("POST"); resp.StatusCode != 408 || !resp.Close {
@@ -100,7 +100,7 @@ func TestSlowBody(t *testing.T) {
 		"chunks": {request("POST / HTTP/1.1", "Transfer-Encoding: chunked"), "1\r\nx\r\n"},
 	} {
 		ended := make(chan error, 1)
-		run(t, story{name: name, change: slow, app: func(a *appSide) {
+		run(t, story{name: name, live: true, change: slow, app: func(a *appSide) {
 			a.head()
 			_, err := io.ReadAll(a.r)
 			ended <- err

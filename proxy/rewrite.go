@@ -52,10 +52,9 @@ func (w *rewriter) rewrite(p *passage) {
 	trusted := w.trustsPeer(p)
 	p.unclear = fields.RemoveUnclear()
 	chain := p.chain[:0]
-	start, begun := []byte(nil), false
 	if trusted {
 		chain = joinChain(chain, fields)
-		start, begun = fields.Value(message.XRequestStart)
+		p.start, _ = fields.Value(message.XRequestStart)
 	}
 	p.client = w.client(chain, peer)
 	if trusted {
@@ -77,9 +76,19 @@ func (w *rewriter) rewrite(p *passage) {
 	}
 	p.addOrigin(fields)
 	fields.Add("X-Request-Id", p.id)
-	if !begun {
+}
+
+// stamp adds what an app reckons its queue time from, when the request is ready for it: the
+// time that the client took to send it is nobody's queue.
+func (w *rewriter) stamp(p *passage) {
+	start, fields := p.start, &p.exchange.Request.Fields
+	if start == nil {
+		ready := p.exchange.Begun
+		if !p.received.IsZero() {
+			ready = p.received
+		}
 		p.scratch = append(p.scratch[:0], "t="...)
-		p.scratch = strconv.AppendInt(p.scratch, p.exchange.Begun.UnixMilli(), 10)
+		p.scratch = strconv.AppendInt(p.scratch, ready.UnixMilli(), 10)
 		start = p.scratch
 	}
 	fields.Add("X-Request-Start", start)

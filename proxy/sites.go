@@ -8,6 +8,7 @@ import (
 	"sallyport/conf"
 	"sallyport/proxy/message"
 	"sallyport/upstream"
+	"sallyport/upstream/spool"
 )
 
 // sites are the sites by host.
@@ -27,6 +28,9 @@ type route struct {
 	below  bool   // everything below prefix too
 	app    *upstream.App
 	strip  string // what is taken off the path: the prefix, or its first parts
+	index  int        // of app in the plan
+	buffer bool       // bodies wait
+	share  *spool.App // of the spool; nil where they do not
 }
 
 func newSites(plan []conf.Site, apps []*upstream.App) *sites {
@@ -51,7 +55,9 @@ func newRoutes(plan []conf.Route, apps []*upstream.App) []route {
 	routes := make([]route, 0, len(plan))
 	for _, r := range plan {
 		prefix, below := strings.CutSuffix(r.Path, "/*")
-		routes = append(routes, route{prefix, below, apps[r.App], r.Prefix})
+		routes = append(routes, route{
+			prefix: prefix, below: below, app: apps[r.App], strip: r.Prefix, index: r.App, buffer: r.Buffer,
+		})
 	}
 	// The longest path wins, then file order; a path itself before what is below it.
 	sort.SliceStable(routes, func(i, j int) bool {
@@ -77,6 +83,23 @@ func (all *sites) find(authority []byte) *site {
 		}
 	}
 	return all.any
+}
+
+// each calls do for all routes, those of a site with several hosts more than once.
+func (all *sites) each(do func(*route)) {
+	of := func(s *site) {
+		for i := range s.routes {
+			do(&s.routes[i])
+		}
+	}
+	for _, hosts := range [...]map[string]*site{all.exact, all.below} {
+		for _, s := range hosts {
+			of(s)
+		}
+	}
+	if all.any != nil {
+		of(all.any)
+	}
 }
 
 // find is the route of a request target, nil if there is none. Paths are compared

@@ -143,7 +143,7 @@ func TestExchanges(t *testing.T) {
 }
 
 func TestTrailers(t *testing.T) {
-	run(t, story{name: "request", app: func(a *appSide) {
+	run(t, story{name: "request", live: true, app: func(a *appSide) {
 		_, body, req := a.request()
 		a.say("HTTP/1.1 200 OK\r\n\r\n", body, req.Trailer.Get("Sum"), fmt.Sprint(len(req.Trailer)))
 	}, client: func(c *clientSide) {
@@ -288,7 +288,7 @@ func TestInterim(t *testing.T) {
 		c.ended()
 		c.logged(`"cause":"body longer than max_body"`)
 	}})
-	run(t, story{name: "100-continue answered by the app at once", client: func(c *clientSide) {
+	run(t, story{name: "100-continue answered by the app at once", live: true, client: func(c *clientSide) {
 		c.say(request("POST / HTTP/1.1", "Content-Length: 5", "Expect: 100-continue"))
 		resp, _ := c.reply("POST")
 		for resp.StatusCode == 100 {
@@ -335,7 +335,7 @@ func TestStreaming(t *testing.T) {
 			}
 		}})
 	}
-	run(t, story{name: "both ways", app: func(a *appSide) {
+	run(t, story{name: "both ways", live: true, app: func(a *appSide) {
 		a.head()
 		a.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
 		for range 3 {

@@ -250,6 +250,9 @@ func (l *Lease) Splice(pipe, most int) (int, error) {
 	return n, err
 }
 
+// Leave lets what Next returned last stay as it is: its buffer is the caller's.
+func (l *Lease) Leave() { l.conn.Leave() }
+
 // Trailer are the fields behind the body, once Next returned io.EOF; nil if none.
 func (l *Lease) Trailer() *message.Fields { return l.conn.Trailer() }
 

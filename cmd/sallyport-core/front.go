@@ -22,6 +22,7 @@ import (
 	"sallyport/tlsload"
 	"sallyport/upstream"
 	"sallyport/upstream/board"
+	"sallyport/upstream/spool"
 )
 
 // A front is where clients arrive: it accepts connections, does their TLS
@@ -53,7 +54,7 @@ type door struct {
 
 // newFront wires a core: the keeper's certificates, the forwarder with its apps,
 // the engine, and the listeners.
-func newFront(plan *conf.Core, shared *board.Board, gifts sockets.Gifts, log zerolog.Logger) (*front, error) {
+func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts sockets.Gifts, log zerolog.Logger) (*front, error) {
 	watcher, err := loop.New()
 	if err != nil {
 		return nil, err
@@ -64,6 +65,7 @@ func newFront(plan *conf.Core, shared *board.Board, gifts sockets.Gifts, log zer
 		app.Watch(log)
 	}
 	forwarder := proxy.New(plan, apps, log)
+	forwarder.Buffer(arena)
 	f := &front{
 		loop:      watcher,
 		apps:      apps,

@@ -4,7 +4,7 @@
 // that it finds open, as package sockets gives them, and its row among the cores that
 // live at the same time.
 //
-//	sallyport-core --gifts plan,http0,https0,board,wake0,wake1,wake2,wake3,link,ready --row 0
+//	sallyport-core --gifts plan,http0,https0,board,wake0,wake1,wake2,wake3,link,spool,ready --row 0
 //
 // It accepts connections on the listeners it was given, speaks HTTP to clients
 // and forwards their requests to the apps of its plan. When it can answer, it
@@ -50,6 +50,7 @@ import (
 	"sallyport/sockets"
 	"sallyport/tlsload"
 	"sallyport/upstream/board"
+	"sallyport/upstream/spool"
 )
 
 func main() {
@@ -89,7 +90,11 @@ func run(args []string, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	front, err := newFront(plan, shared, gifts, log)
+	arena, err := openSpool(given)
+	if err != nil {
+		return err
+	}
+	front, err := newFront(plan, shared, arena, gifts, log)
 	if err != nil {
 		return err
 	}
@@ -170,6 +175,24 @@ func openBoard(given inheritance) (*board.Board, error) {
 		return nil, fmt.Errorf("core: %w", err)
 	}
 	return shared, unix.Close(memory)
+}
+
+// openSpool takes the file in which this core's bodies wait. It is never closed: its
+// warden empties it.
+func openSpool(given inheritance) (*spool.Arena, error) {
+	fd, err := given.gifts.FD("spool")
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(given.plan.Apps))
+	for i := range names {
+		names[i] = given.plan.Apps[i].Name
+	}
+	arena, err := spool.Open(fd, given.plan.Spool, names...)
+	if err != nil {
+		return nil, fmt.Errorf("core: %w", err)
+	}
+	return arena, nil
 }
 
 func sayReady(gifts sockets.Gifts) error {

@@ -39,6 +39,7 @@ type boot struct {
 	listeners []sockets.Listener // in the order of the plan
 	files     sockets.Gifts      // cert0, key0, cert1, ...
 	apps      []startable        // in the order of plan.Managed
+	spools    sockets.Gifts      // one for each row of the board
 	control   int                // listening; -1 when there is none
 }
 
@@ -167,6 +168,8 @@ func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 		gifts = append(gifts, gift)
 		core.Gifts = append(core.Gifts, passing{gift.Name, gift.Name})
 	}
+	gifts = append(gifts, b.spools...)
+	main.Spools = len(b.spools)
 	for i, wanted := range b.plan.Listeners {
 		bound := b.listeners[i]
 		gifts = append(gifts, sockets.Gift{Name: wanted.Gift, FD: bound.FD})
@@ -200,13 +203,13 @@ func (b *boot) makeBoard(main *duty) (sockets.Gifts, error) {
 	}
 	gifts := sockets.Gifts{{Name: "board", FD: memory}}
 	for row, fd := range wakes {
-		gifts = append(gifts, sockets.Gift{Name: wakeName(row), FD: fd})
+		gifts = append(gifts, sockets.Gift{Name: rowName("wake", row), FD: fd})
 	}
 	return gifts, nil
 }
 
-// wakeName is the gift that wakes a row of the board.
-func wakeName(row int) string { return "wake" + strconv.Itoa(row) }
+// rowName is the gift of some kind that is for a row of the board.
+func rowName(kind string, row int) string { return kind + strconv.Itoa(row) }
 
 // fillAdvertisePort puts the port that was bound where the plan had to say 0.
 func (b *boot) fillAdvertisePort() {

@@ -25,6 +25,7 @@ type duty struct {
 
 	Board     board.Plan  // no rows: there is none
 	Apps      []appDuty   // those of the board
+	Spools    int         // files in which bodies wait, one for each row of the board
 	Listeners []listening // also those of an app's warden
 	Siblings  []sibling
 	Starter   int    // uid whose orders count, beside 0

@@ -200,7 +200,7 @@ func (w *warden) openBoard(gifts sockets.Gifts) error {
 	}
 	wakes := make([]int, w.duty.Board.Rows)
 	for row := range wakes {
-		if wakes[row], err = gifts.FD(wakeName(row)); err != nil {
+		if wakes[row], err = gifts.FD(rowName("wake", row)); err != nil {
 			return err
 		}
 	}

@@ -58,6 +58,7 @@ func begin(plan *conf.Plan, readyFD int) int {
 	b := &boot{plan: plan, readyFD: readyFD, log: log}
 	mistakes := append(checkIDs(plan), checkDescriptors(plan)...)
 	mistakes = append(mistakes, b.bind(given)...)
+	mistakes = append(mistakes, b.openSpools()...)
 	mistakes = append(mistakes, b.makeApps()...)
 	mistakes = append(mistakes, b.openFiles()...)
 	mistakes = append(mistakes, b.openAuthority()...)

@@ -35,6 +35,7 @@ type warden struct {
 
 	wards     []*ward
 	board     *board.Memory // of the cores; nil for others, and where there is none
+	spools    []int         // in which bodies of the cores wait, by row; nil for others
 	listeners sockets.Gifts // empty once closed
 	healed    time.Time     // when they were last looked at
 	unhealed  int           // how often in a row one could not be healed
@@ -152,7 +153,7 @@ func (w *warden) inherit(gifts sockets.Gifts) (err error) {
 		ward.slot, ward.generation = slot, w.reload.generation
 		w.wards = append(w.wards, ward)
 	}
-	if err := w.openBoard(gifts); err != nil {
+	if err := errors.Join(w.openBoard(gifts), w.openSpools(gifts)); err != nil {
 		return err
 	}
 	for _, listener := range w.duty.Listeners {

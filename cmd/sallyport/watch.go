@@ -128,7 +128,7 @@ func (w *warden) startWard(ward *ward) error {
 		return err
 	}
 	defer release()
-	return ward.start(w.duty.Who, own, w.row(ward), w.news)
+	return ward.start(w.duty.Who, append(own, w.spoolGift(ward)...), w.row(ward), w.news)
 }
 
 // heal looks whether the listeners still listen: a ward may have disconnected
@@ -374,6 +374,7 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 	ward.pid = 0
 	if ward.isCore() {
 		w.clearRows()
+		w.clearSpool(ward)
 	}
 	w.closeAdopt(ward)
 	w.suspect = w.suspect || ward.plan.Linked && (ward.unasked(status) || status.Exited() && status.ExitStatus() != exitFine)

@@ -26,8 +26,8 @@ async def echo(receive):
     return {"length": length, "sha256": digest.hexdigest()}
 
 
-async def stream(query, send):
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+async def stream(query, send, kind=b"text/plain"):
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
     await send({"type": "http.response.body", "body": b"one\n", "more_body": True})
     if await meet(query) != b"done\n":
         await send({"type": "http.response.body", "body": b"nobody came\n", "more_body": True})
@@ -71,6 +71,8 @@ async def app(scope, receive, send):
     path, query = scope["path"], scope["query_string"].decode()
     if path == "/stream":
         return await stream(query, send)
+    if path == "/events":
+        return await stream(query, send, b"text/event-stream")
     if path == "/drip":
         return await drip(query, send)
     if path == "/big":

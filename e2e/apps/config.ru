@@ -4,6 +4,7 @@ require "./answers"
 run lambda { |env|
   path, query = env["PATH_INFO"], env["QUERY_STRING"]
   next [200, { "Content-Type" => "text/plain" }, Answers.stream(query)] if path == "/stream"
+  next [200, { "Content-Type" => "text/event-stream" }, Answers.stream(query)] if path == "/events"
 
   kind = "application/json"
   body = case path

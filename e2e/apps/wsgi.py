@@ -8,6 +8,8 @@ Every app in this folder answers the same paths:
     /stream  "one", then waits like /wait, then "two" and "three"
     /big     its token (?token=TOKEN&bytes=N), again and again; ASGI only
     /nap     like /, but 100 ms later; WSGI only
+    /large   so many MiB (?mib=10); WSGI only
+    /events  like /stream, as text/event-stream; uvicorn and Rack only
     /ws      a WebSocket that sends back what it gets; ASGI and node
 
 The plain apps answer any other path like /. Those of a framework (Flask,
@@ -63,6 +65,10 @@ def app(environ, start_response):
     if path == "/stream":
         start_response("200 OK", [("Content-Type", "text/plain")])
         return stream(query)
+    if path == "/large":
+        count = int(parse_qs(query)["mib"][0])
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(count << 20))])
+        return (b"%015d\n" % mib * 65536 for mib in range(count))
     if path == "/wait":
         body, kind = meet(query), "text/plain"
     else:

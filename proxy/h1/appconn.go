@@ -311,6 +311,12 @@ func (a *AppConn) Next() ([]byte, error) { return a.body.Next() }
 // Ready is message.Source.
 func (a *AppConn) Ready() bool { return a.body.Ready() }
 
+// Leave lets what Next returned last stay as it is: its buffer is the caller's.
+func (a *AppConn) Leave() {
+	a.body.settle()
+	a.in.leave()
+}
+
 // Trailer are the fields behind the body, once Next returned io.EOF; nil if none.
 func (a *AppConn) Trailer() *message.Fields {
 	if a.trailer.Len() == 0 {

@@ -229,6 +229,11 @@ func chunkReady(unused []byte) bool {
 	return line >= 0 && len(unused) > line+1
 }
 
+// isHere reports whether all that is left of the body has been read.
+func (b *body) isHere() bool {
+	return b.state == ended || b.state == inPiece && !b.chunked && int64(len(b.in.unused())-b.taken) >= b.left
+}
+
 // settle uses up the last piece that was handed out.
 func (b *body) settle() {
 	b.in.from += b.taken

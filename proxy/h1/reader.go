@@ -199,6 +199,20 @@ func (r *reader) widen() {
 	r.buf = large
 }
 
+// leave gives the buffer up to whoever holds a piece of it, and moves what is unused to
+// another one.
+func (r *reader) leave() {
+	if r.buf == nil {
+		return
+	}
+	other := r.buffers.takeLarge()
+	if r.to-r.from > len(other) {
+		other = make([]byte, len(r.buf))
+	}
+	r.to = copy(other, r.unused())
+	r.from, r.buf = 0, other
+}
+
 // narrow gives back a buffer that a body or a head made large, when what is
 // unused fits a small one.
 func (r *reader) narrow() {

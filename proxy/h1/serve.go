@@ -137,6 +137,9 @@ type turn struct {
 	body     body // of the request
 	reply    reply
 	lower    []byte // the Authority, where the client wrote capitals
+
+	source message.Drainable // of the answer's body; nil if it is none
+	behind func()            // its Behind, made once
 }
 
 // takeTurn readies c for exchanges.
@@ -147,6 +150,7 @@ func (c *ClientConn) takeTurn() {
 	t, ok := c.engine.turns.Get().(*turn)
 	if !ok {
 		t = new(turn)
+		t.behind = func() { t.source.Behind() }
 	}
 	t.body = body{in: &c.in, limits: &c.engine.Limits, trailer: &t.exchange.Request.Trailer}
 	t.exchange.Peer, t.exchange.Stream = c.peer, c
@@ -156,7 +160,7 @@ func (c *ClientConn) takeTurn() {
 // giveTurn gives back what takeTurn took, if anything.
 func (c *ClientConn) giveTurn() {
 	if t := c.turn; t != nil {
-		t.exchange.Stream, t.body, t.reply = nil, body{}, reply{}
+		t.exchange.Stream, t.body, t.reply, t.source = nil, body{}, reply{}, nil
 		c.turn = nil
 		c.engine.turns.Put(t)
 	}

@@ -44,6 +44,9 @@ func (c *ClientConn) Next() ([]byte, error) {
 // Ready is message.Source.
 func (c *ClientConn) Ready() bool { return c.body.Ready() }
 
+// Whole is message.Stream.
+func (c *ClientConn) Whole() bool { return c.body.isHere() }
+
 // sendContinue sends the 100 that a client waits for before it sends a body. The
 // app never sees the expectation: unicorn and thin answer it wrongly, and others
 // only when the body is read.
@@ -199,6 +202,7 @@ func (c *ClientConn) put(p []byte) error {
 func (c *ClientConn) ReadFrom(source message.Source) (int64, error) {
 	sent := int64(0)
 	spliceable, _ := source.(message.Spliceable)
+	c.watchStall(source)
 	for {
 		n, err := c.carry(source, spliceable)
 		sent += n
@@ -209,6 +213,25 @@ func (c *ClientConn) ReadFrom(source message.Source) (int64, error) {
 			return sent, err
 		}
 	}
+}
+
+// stallTime is how long a client may take nothing before it is behind.
+const stallTime = 10 * time.Millisecond
+
+// watchStall lets source know when the client is behind, until the answer is finished or
+// aborted.
+func (c *ClientConn) watchStall(source message.Source) {
+	var ok bool
+	if c.source, ok = source.(message.Drainable); ok && c.in.raw != nil {
+		c.in.raw.OnStall(stallTime, c.behind)
+	}
+}
+
+func (c *ClientConn) endStall() {
+	if c.source != nil && c.in.raw != nil {
+		c.in.raw.OnStall(0, nil)
+	}
+	c.source = nil
 }
 
 // carry sends the next piece of source, or by a pipe as much as can go that way.
@@ -253,6 +276,7 @@ func (c *ClientConn) Finish(trailer *message.Fields) error {
 		r.out = appendLastChunk(c.takeOut(), trailer)
 	}
 	err := c.Flush()
+	c.endStall()
 	r.finished = err == nil
 	c.giveOut()
 	if !c.received.Load() {
@@ -269,6 +293,7 @@ func (c *ClientConn) Abort(message.Reason) {
 	defer c.mu.Unlock()
 	c.expect = false // nor may one begin
 	c.reply.finished = false
+	c.endStall()
 	c.giveOut()
 	c.in.stop()
 }

@@ -37,6 +37,13 @@ func (f *Fields) Hold(head []byte) []byte {
 	return f.bytes
 }
 
+// Copy makes f what from is.
+func (f *Fields) Copy(from *Fields) {
+	f.bytes = append(f.bytes[:0], from.bytes...)
+	f.lines = append(f.lines[:0], from.lines...)
+	f.named = append(f.named[:0], from.named...)
+}
+
 // Mark adds the line whose name is held[key:keyEnd] and whose value is
 // held[value:valueEnd], held being what Hold returned.
 func (f *Fields) Mark(key, keyEnd, value, valueEnd int) Name {

@@ -93,9 +93,9 @@ func TestElements(t *testing.T) {
 // TestKnown holds the table of name.go against the spelling of each name.
 func TestKnown(t *testing.T) {
 	names := map[Name]string{
-		Connection: "Connection", ContentLength: "Content-Length", Date: "Date", Expect: "Expect", Forwarded: "Forwarded", Host: "Host",
+		Connection: "Connection", ContentLength: "Content-Length", ContentType: "Content-Type", Date: "Date", Expect: "Expect", Forwarded: "Forwarded", Host: "Host",
 		KeepAlive: "Keep-Alive", ClientIP: "Client-IP", MaxForwards: "Max-Forwards", Via: "Via", XForwardedOther: "X-Forwarded-Server", Proxy: "Proxy", ProxyConnection: "Proxy-Connection", TE: "TE", Trailer: "Trailer",
-		TransferEncoding: "Transfer-Encoding", Upgrade: "Upgrade", XAccelMapping: "X-Accel-Mapping", XForwardedFor: "X-Forwarded-For",
+		TransferEncoding: "Transfer-Encoding", Upgrade: "Upgrade", XAccelBuffering: "X-Accel-Buffering", XAccelMapping: "X-Accel-Mapping", XForwardedFor: "X-Forwarded-For",
 		XForwardedHost: "X-Forwarded-Host", XForwardedPort: "X-Forwarded-Port", XForwardedProto: "X-Forwarded-Proto", XRealIP: "X-Real-IP",
 		XRequestID: "X-Request-Id", XRequestStart: "X-Request-Start", XSendfileType: "X-Sendfile-Type",
 	}

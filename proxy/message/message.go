@@ -80,6 +80,10 @@ type Stream interface {
 	// the whole answer.
 	Abort(Reason)
 
+	// Whole reports whether all of the request's body is here already, so that Next will
+	// not wait for the client. It may be false where nobody can tell yet.
+	Whole() bool
+
 	// Left reports whether the client has gone or has closed its half, as far as the
 	// engine knows. Any goroutine may ask while the exchange lives.
 	Left() bool

@@ -10,6 +10,7 @@ const (
 	ClientIP
 	Connection
 	ContentLength
+	ContentType
 	Date
 	Expect
 	Forwarded
@@ -23,6 +24,7 @@ const (
 	TransferEncoding
 	Upgrade
 	Via
+	XAccelBuffering
 	XAccelMapping
 	XForwardedFor
 	XForwardedHost
@@ -52,7 +54,7 @@ var spellings = [...][]spelling{
 	7:  {{"upgrade", Upgrade}, {"trailer", Trailer}},
 	9:  {{"forwarded", Forwarded}, {"x-real-ip", XRealIP}, {"client-ip", ClientIP}},
 	10: {{"connection", Connection}, {"keep-alive", KeepAlive}},
-	12: {{"x-request-id", XRequestID}, {"max-forwards", MaxForwards}},
+	12: {{"content-type", ContentType}, {"x-request-id", XRequestID}, {"max-forwards", MaxForwards}},
 	14: {{"content-length", ContentLength}},
 	15: {
 		{"x-forwarded-for", XForwardedFor},
@@ -61,7 +63,11 @@ var spellings = [...][]spelling{
 		{"x-accel-mapping", XAccelMapping},
 	},
 	16: {{"x-forwarded-host", XForwardedHost}, {"x-forwarded-port", XForwardedPort}, {"proxy-connection", ProxyConnection}},
-	17: {{"transfer-encoding", TransferEncoding}, {"x-forwarded-proto", XForwardedProto}},
+	17: {
+		{"transfer-encoding", TransferEncoding},
+		{"x-forwarded-proto", XForwardedProto},
+		{"x-accel-buffering", XAccelBuffering},
+	},
 }
 
 // known says which Name key is, in any case.

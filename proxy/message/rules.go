@@ -56,6 +56,8 @@ var (
 	ErrBodyRate          = &Refusal{408, "body slower than limits.body_rate"}
 	ErrBodyTooLong       = &Refusal{413, "body longer than max_body"}
 	ErrBodyTruncated     = &Refusal{400, "body shorter than announced"}
+	ErrSpoolShare        = &Refusal{503, "spool.per_app of the app is used up"}
+	ErrSpoolFull         = &Refusal{503, "spool is full"}
 	ErrUpgradeNotAsked   = &Refusal{502, "101 to what was not asked for"}
 	ErrInterimTooMany    = &Refusal{502, "too many interim replies"}
 	ErrStatus            = &Refusal{502, "status is not 100 to 599"}

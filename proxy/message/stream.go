@@ -17,3 +17,15 @@ type Spliceable interface {
 	// no bytes, where the body ends with its connection.
 	Splice(pipe int, most int) (int, error)
 }
+
+// A Drainable is a Source that may have its bytes from elsewhere when the one that they are
+// for is slow, so that where they come from need not wait for it.
+type Drainable interface {
+	Spliceable
+
+	// Behind tells the source that its last piece was not taken for a moment, and that
+	// nobody calls its other methods now. The piece stays valid until the next call of
+	// one. It is called again whenever that happens again, also behind the end of the
+	// body, until the reply is finished.
+	Behind()
+}

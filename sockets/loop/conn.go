@@ -28,6 +28,9 @@ type Conn struct {
 
 	instant bool // Read returns ErrWouldBlock instead of waiting; only the reader's business
 	armed   bool // the loop watches for room; only the writer's business
+
+	stall   time.Duration // only the writer's business
+	stalled func()        // likewise; see OnStall
 }
 
 // A side is one direction of a Conn.
@@ -54,7 +57,7 @@ func (wouldBlock) Temporary() bool { return true }
 // and has the loop watch it. c may be the zero Conn, or one that was closed. After an
 // error fd is closed, and c is a closed Conn.
 func (l *Loop) Adopt(c *Conn, fd int) error {
-	c.loop, c.fd, c.instant, c.armed = l, fd, false, false
+	c.loop, c.fd, c.instant, c.armed, c.stalled = l, fd, false, false, nil
 	c.ended.Store(false)
 	c.cut.Store(false)
 	c.reading.reset(false)
@@ -201,8 +204,34 @@ func (c *Conn) await(s *side, instant bool) error {
 		}
 		s.waiting = true
 		s.mu.Unlock()
-		<-s.wake
+		if s == &c.writing && c.stalled != nil {
+			c.awaitStall()
+		} else {
+			<-s.wake
+		}
 	}
+}
+
+// OnStall has a write that finds no room for wait call stalled, once, before it waits on.
+// The writer sets it, and nil ends it.
+func (c *Conn) OnStall(wait time.Duration, stalled func()) { c.stall, c.stalled = wait, stalled }
+
+// awaitStall waits to be woken for a write.
+func (c *Conn) awaitStall() {
+	timer, ok := c.loop.timers.Get().(*time.Timer)
+	if ok {
+		timer.Reset(c.stall)
+	} else {
+		timer = time.NewTimer(c.stall)
+	}
+	select {
+	case <-c.writing.wake:
+		timer.Stop()
+	case <-timer.C:
+		c.stalled()
+		<-c.writing.wake
+	}
+	c.loop.timers.Put(timer)
 }
 
 // again says that the next call need not wait.

@@ -24,6 +24,7 @@ type Loop struct {
 	epoll   *os.File // in Go's poller
 	number  int      // of epoll
 	raw     syscall.RawConn
+	timers  sync.Pool // of *time.Timer that nobody waits for
 	workers workers
 	closing sync.Once
 	pipes   pipes
