@@ -363,6 +363,7 @@ func TestDrainsThatEnd(t *testing.T) {
 	runBuffered(t, story{name: "client leaves, app is silent", app: func(a *appSide) {
 		a.request()
 		a.say("HTTP/1.1 200 OK\r\n\r\n", long(10<<20))
+		ended <- struct{}{}
 		begun := time.Now()
 		a.ended()
 		if time.Since(begun) > patience/2 {
@@ -371,9 +372,7 @@ func TestDrainsThatEnd(t *testing.T) {
 		ended <- struct{}{}
 	}, client: func(c *clientSide) {
 		c.say(get())
-		for c.meter.Drained.Load() == 0 {
-			c.yield()
-		}
+		<-ended
 		c.Close()
 		<-ended
 	}})
