@@ -46,6 +46,9 @@ func TestCompleteBodies(t *testing.T) {
 				a.say(ok)
 			}, client: func(c *clientSide) {
 				c.say(parts[0])
+				for c.arena.Stats().Spools == 0 {
+					c.yield()
+				}
 				if n := c.accepted.Load(); n > 0 {
 					c.fail("the app is asked before the end")
 				}
@@ -141,6 +144,9 @@ func TestQueueClock(t *testing.T) {
 				c.yield()
 			}
 			begun := time.Now()
+			for asked := begun; begun.UnixMilli() <= asked.UnixMilli()+1; begun = time.Now() {
+				c.yield()
+			}
 			c.say("world")
 			_, text := c.reply("POST")
 			start, err := strconv.ParseInt(strings.TrimPrefix(text, "t="), 10, 64)
@@ -356,6 +362,22 @@ func TestDrainsThatEnd(t *testing.T) {
 		c.Close()
 		<-ended
 		c.logged(`"request answered"`, `"cause":"client gone"`)
+	}})
+	runBuffered(t, story{name: "client leaves, app is silent", app: func(a *appSide) {
+		a.request()
+		a.say("HTTP/1.1 200 OK\r\n\r\n", long(10<<20))
+		ended <- struct{}{}
+		begun := time.Now()
+		a.ended()
+		if time.Since(begun) > patience/2 {
+			a.fail("the app was cut only by its limit")
+		}
+		ended <- struct{}{}
+	}, client: func(c *clientSide) {
+		c.say(get())
+		<-ended
+		c.Close()
+		<-ended
 	}})
 	runBuffered(t, story{name: "client takes nothing", app: endless, change: func(plan *conf.Core) { plan.Limits.WriteIdle = 50 * ms }, client: func(c *clientSide) {
 		c.say(get())
