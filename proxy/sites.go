@@ -27,7 +27,7 @@ type route struct {
 	prefix string // "/live" for "/live" and for "/live/*"; "" for "/*"
 	below  bool   // everything below prefix too
 	app    *upstream.App
-	strip  string // what is taken off the path: the prefix, or its first parts
+	strip  string     // what is taken off the path: the prefix, or its first parts
 	index  int        // of app in the plan
 	buffer bool       // bodies wait
 	share  *spool.App // of the spool; nil where they do not
