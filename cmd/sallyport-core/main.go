@@ -96,6 +96,9 @@ func run(args []string, log zerolog.Logger) error {
 	signals := make(chan os.Signal, 3) // each of them once
 	signal.Notify(signals, signalStop, signalRetire, signalCut)
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE) // the main warden's business
+	if err := jail.Confine(jail.Core); err != nil {
+		return err
+	}
 	if err := front.open(); err != nil {
 		return err
 	}

@@ -161,6 +161,9 @@ func run(names string, log zerolog.Logger) error {
 	if err := adoptFrom(gifts, k); err != nil {
 		return err
 	}
+	if err := jail.Confine(jail.Keeper); err != nil {
+		return err
+	}
 	if err := tellReady(gifts); err != nil {
 		return err
 	}

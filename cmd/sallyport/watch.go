@@ -128,7 +128,7 @@ func (w *warden) startWard(ward *ward) error {
 		return err
 	}
 	defer release()
-	return ward.start(w.duty.Who, own, w.row(ward), w.news)
+	return ward.start(w.duty.Sandbox, w.duty.Who, own, w.row(ward), w.news)
 }
 
 // heal looks whether the listeners still listen: a ward may have disconnected

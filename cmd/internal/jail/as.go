@@ -2,6 +2,7 @@ package jail
 
 import (
 	"runtime"
+	"slices"
 
 	"sallyport/conf"
 )
@@ -21,8 +22,8 @@ func As(who conf.ID, f func()) error {
 // as ends with its thread: a goroutine that returns locked takes it along.
 func as(who conf.ID, f func(), done chan<- error) {
 	runtime.LockOSThread()
-	for _, step := range []func(conf.ID) error{changeGroups, changeIdentity} {
-		if err := step(who); err != nil {
+	for _, step := range []func(entrance) error{changeGroups, changeIdentity} {
+		if err := step(entrance{who: who}); err != nil {
 			done <- err
 			return
 		}
@@ -31,13 +32,14 @@ func as(who conf.ID, f func(), done chan<- error) {
 	done <- nil
 }
 
-// Layers are the names of what a role gives away: at the door, and in its main.
+// Layers are the names of what a role gives away: at the door, and in its main, at the
+// first statement and when it is wired.
 func Layers(role Role) (door, main []string) {
 	row := profiles()[role]
 	for _, l := range row.door {
 		door = append(door, l.name)
 	}
-	for _, l := range row.seal {
+	for _, l := range slices.Concat(row.seal, row.confine) {
 		main = append(main, l.name)
 	}
 	return door, main

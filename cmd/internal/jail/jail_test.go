@@ -91,7 +91,7 @@ func become(role, uid, names, next string) error {
 	if Role(role) == App {
 		p.Path, p.Env, p.Stdout = "/proc/self/exe", os.Environ(), 2
 	}
-	return Become(Role(role), conf.ID{UID: id, GID: id, Groups: []int{id, 33}}, p, gifts)
+	return Become(Role(role), "full", conf.ID{UID: id, GID: id, Groups: []int{id, 33}}, p, gifts)
 }
 
 // reportTo writes a report to the gift of that name.
@@ -364,7 +364,7 @@ func TestBecomeRefuses(t *testing.T) {
 		{"cook", nobody, `jail: role "cook": is not in the table`},
 		{Core, 0, "jail: core: uid 0 is nobody's"},
 	} {
-		err := Become(c.role, conf.ID{UID: c.uid, GID: c.uid}, Program{FD: -1, Argv: []string{"x"}}, nil)
+		err := Become(c.role, "full", conf.ID{UID: c.uid, GID: c.uid}, Program{FD: -1, Argv: []string{"x"}}, nil)
 		if err == nil || err.Error() != c.want {
 			t.Errorf("%s, uid %d: %v, want %s", c.role, c.uid, err, c.want)
 		}
