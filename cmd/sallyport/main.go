@@ -66,6 +66,8 @@ import (
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/cmd/internal/jail"
 )
 
 // Exit codes.
@@ -170,7 +172,11 @@ func refuse(flags *flag.FlagSet, err error) int {
 
 // versionCommand prints what the build knows of itself.
 func versionCommand() int {
-	fmt.Printf("sallyport %s %s\n", version(), runtime.Version())
+	jailed := ""
+	if jail.Off() {
+		jailed = " jail off"
+	}
+	fmt.Printf("sallyport %s %s%s\n", version(), runtime.Version(), jailed)
 	return exitFine
 }
 

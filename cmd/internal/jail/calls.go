@@ -1,6 +1,10 @@
 package jail
 
-import "golang.org/x/sys/unix"
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
 
 // This file is the table of system calls: which process may make which, why, and what
 // becomes of those that it may not make.
@@ -71,16 +75,19 @@ func flags(values ...uint32) condition {
 	return condition{argument: 0, wide: true, mask: whole, values: values}
 }
 
+// notDumpable is the one way in which that is set.
+func notDumpable() shape { return shape{is(0, unix.PR_SET_DUMPABLE), is(1, 0)} }
+
 // calls is the table, with what is known of the process: its pid, and the descriptor of
 // its program. What is called once or more per request stands first.
 func calls(pid, program uint32) []call {
+	return slices.Concat(requestCalls(), runtimeCalls(pid), startCalls(program), wardenCalls())
+}
+
+// requestCalls are what connections and links take.
+func requestCalls() []call {
 	localStream := shape{is(0, unix.AF_UNIX), {argument: 1, mask: sockKinds, values: []uint32{unix.SOCK_STREAM}}}
 	noFastOpen := condition{argument: 3, mask: unix.MSG_FASTOPEN, values: []uint32{0}}
-	anonymous := condition{argument: 3, mask: unix.MAP_ANONYMOUS, values: []uint32{unix.MAP_ANONYMOUS}}
-	threads := shape{flags(goThread, goThread|unix.CLONE_SETTLS)}
-	forks := shape{flags(uint32(unix.SIGCHLD), unix.CLONE_VM|unix.CLONE_VFORK|uint32(unix.SIGCHLD))}
-	given := []uint32{unix.MADV_DONTNEED, unix.MADV_FREE, unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE, unix.MADV_COLLAPSE}
-	notDumpable := shape{is(0, unix.PR_SET_DUMPABLE), is(1, 0)}
 	return []call{
 		{"recvfrom", 45, 207, inAll, nil, "reads of clients, apps and links"},
 		{"sendto", 44, 206, inCore, []shape{{noFastOpen}}, "writes to them; MSG_FASTOPEN would connect, past landlock"},
@@ -93,8 +100,6 @@ func calls(pid, program uint32) []call {
 		{"write", 1, 64, inAll, nil, "the log, and bells"},
 		{"read", 0, 63, inAll, nil, "bells and pipes"},
 		{"splice", 275, 76, inCore | inStart | inWarden, nil, "long bodies pass without being copied"},
-		{"nanosleep", 35, 101, inAll, nil, "the scheduler's pauses"},
-		{"futex", 202, 98, inAll, nil, "the scheduler's waits"},
 		{"socket", 41, 198, inCore | inStart | inWarden, []shape{localStream}, "connections to apps; no other network"},
 		{"shutdown", 48, 210, inCore | inStart | inWarden, []shape{{is(1, unix.SHUT_WR, unix.SHUT_RDWR)}}, "ends of connections; SHUT_RD has no use but to deafen a listener"},
 		{"pipe2", 293, 59, inCore | inStart | inWarden, nil, "for splice"},
@@ -105,16 +110,25 @@ func calls(pid, program uint32) []call {
 		{"recvmsg", 47, 212, inKeeper | inStart | inWarden, nil, "links of new cores come with a descriptor"},
 		{"fcntl", 72, 25, inCore, []shape{{is(1, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ)}}, "room in pipes; flags stay, for a blocking listener would stop its other holders"},
 		{"fcntl", 72, 25, inKeeper, []shape{{is(1, unix.F_GETFL, unix.F_GETFD)}}, "questions"},
-		{"fcntl", 72, 25, inStart, []shape{{is(1, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD, unix.F_GET_SEALS, unix.F_DUPFD_CLOEXEC)}}, "what gifts are is looked at, and set"},
-		{"fcntl", 72, 25, inWarden, nil, "whatever: its descriptors are its own"},
+		{"fcntl", 72, 25, inStart, []shape{{is(1, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD, unix.F_GET_SEALS,
+			unix.F_DUPFD_CLOEXEC, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ)}}, "what gifts are is looked at, and set"},
+		{"getsockopt", 55, 209, inKeeper | inStart | inWarden, nil, "what a descriptor is, and who called"},
+	}
+}
+
+// runtimeCalls are what Go's runtime makes at any time.
+func runtimeCalls(pid uint32) []call {
+	anonymous := condition{argument: 3, mask: unix.MAP_ANONYMOUS, values: []uint32{unix.MAP_ANONYMOUS}}
+	threads := shape{flags(goThread, goThread|unix.CLONE_SETTLS)}
+	given := []uint32{unix.MADV_DONTNEED, unix.MADV_FREE, unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE, unix.MADV_COLLAPSE}
+	return []call{
+		{"nanosleep", 35, 101, inAll, nil, "the scheduler's pauses"},
+		{"futex", 202, 98, inAll, nil, "the scheduler's waits"},
 		{"mmap", 9, 222, inCore | inKeeper, []shape{{protection(), anonymous}}, "memory; none that may be executed"},
-		{"mmap", 9, 222, inStart | inWarden, []shape{{protection()}}, "memory, and that of the board; none that may be executed"},
 		{"munmap", 11, 215, inAll, nil, "memory is given back"},
 		{"madvise", 28, 233, inAll, []shape{{is(2, given...)}}, "memory is given back"},
 		{"clone", 56, 220, inCore | inKeeper | inStart, []shape{threads}, "threads, and no process"},
-		{"clone", 56, 220, inWarden, []shape{threads, forks}, "threads, and the children that become stages"},
 		{"tgkill", 234, 131, inCore | inKeeper | inStart, []shape{{is(0, pid)}}, "the runtime interrupts its own threads"},
-		{"tgkill", 234, 131, inWarden, nil, "which is the pid of whoever is started"},
 		{"gettid", 186, 178, inAll, nil, "threads of the runtime"},
 		{"getpid", 39, 172, inAll, nil, "tgkill takes it"},
 		{"sched_yield", 24, 124, inAll, nil, "the scheduler gives way"},
@@ -130,13 +144,18 @@ func calls(pid, program uint32) []call {
 		{"exit", 60, 93, inAll, nil, "of threads"},
 		{"exit_group", 231, 94, inAll, nil, "the end"},
 		{"prctl", 157, 167, inCore | inKeeper, []shape{{is(0, unix.PR_SET_VMA)}}, "the runtime names its memory"},
-		{"prctl", 157, 167, inStart, []shape{{is(0, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP)}, notDumpable}, "Seal"},
-		{"prctl", 157, 167, inWarden, []shape{{is(0, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP, unix.PR_SET_NAME, unix.PR_SET_CHILD_SUBREAPER, unix.PR_CAPBSET_READ, unix.PR_CAPBSET_DROP, unix.PR_CAP_AMBIENT, unix.PR_SET_NO_NEW_PRIVS, unix.PR_SET_PDEATHSIG)}, notDumpable}, "Seal, and the door"},
-		{"seccomp", 317, 277, inStart | inWarden, []shape{{is(0, unix.SECCOMP_SET_MODE_FILTER)}}, "the next filter, which can only take away"},
-		{"execveat", 322, 281, inStart, []shape{{is(0, program), is(4, unix.AT_EMPTY_PATH)}}, "the program of the role, by its descriptor"},
-		{"execveat", 322, 281, inWarden, []shape{{is(4, unix.AT_EMPTY_PATH)}}, "the programs of stages"},
 		{"eventfd2", 290, 19, inKeeper | inStart | inWarden, nil, "bells"},
 		{"epoll_create1", 291, 20, inKeeper | inStart | inWarden, nil, "the loop"},
+	}
+}
+
+// startCalls are what a program of ours makes until it is wired.
+func startCalls(program uint32) []call {
+	return []call{
+		{"mmap", 9, 222, inStart | inWarden, []shape{{protection()}}, "memory, and that of the board; none that may be executed"},
+		{"prctl", 157, 167, inStart, []shape{{is(0, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP)}, notDumpable()}, "Seal"},
+		{"seccomp", 317, 277, inStart | inWarden, []shape{{is(0, unix.SECCOMP_SET_MODE_FILTER)}}, "the next filter, which can only take away"},
+		{"execveat", 322, 281, inStart, []shape{{is(0, program), is(4, unix.AT_EMPTY_PATH)}}, "the program of the role, by its descriptor"},
 		{"uname", 63, 160, inStart | inWarden, nil, "of which kernel"},
 		{"arch_prctl", 158, none, inStart | inWarden, []shape{{is(0, archSetFS)}}, "the first thread's own memory"},
 		{"fstat", 5, 80, inStart | inWarden, nil, "what a descriptor is"},
@@ -151,7 +170,25 @@ func calls(pid, program uint32) []call {
 		{"getresuid", 118, 148, inStart | inWarden, nil, "Seal"},
 		{"getresgid", 120, 150, inStart | inWarden, nil, "Seal"},
 		{"capget", 125, 90, inStart | inWarden, nil, "Seal"},
-		{"getsockopt", 55, 209, inKeeper | inStart | inWarden, nil, "what a descriptor is, and who called"},
+		{"getuid", 102, 174, inStart | inWarden, nil, "who it is"},
+		{"geteuid", 107, 175, inStart | inWarden, nil, "who it is"},
+		{"getgid", 104, 176, inStart | inWarden, nil, "who it is"},
+		{"getegid", 108, 177, inStart | inWarden, nil, "who it is"},
+	}
+}
+
+// wardenCalls are what wardens make, and the stages that are their children.
+func wardenCalls() []call {
+	threads := shape{flags(goThread, goThread|unix.CLONE_SETTLS)}
+	forks := shape{flags(uint32(unix.SIGCHLD), unix.CLONE_VM|unix.CLONE_VFORK|uint32(unix.SIGCHLD))}
+	return []call{
+		{"fcntl", 72, 25, inWarden, nil, "whatever: its descriptors are its own"},
+		{"clone", 56, 220, inWarden, []shape{threads, forks}, "threads, and the children that become stages"},
+		{"tgkill", 234, 131, inWarden, nil, "which is the pid of whoever is started"},
+		{"prctl", 157, 167, inWarden, []shape{{is(0, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP, unix.PR_SET_NAME,
+			unix.PR_SET_CHILD_SUBREAPER, unix.PR_CAPBSET_READ, unix.PR_CAPBSET_DROP,
+			unix.PR_CAP_AMBIENT, unix.PR_SET_NO_NEW_PRIVS, unix.PR_SET_PDEATHSIG)}, notDumpable()}, "Seal, and the door"},
+		{"execveat", 322, 281, inWarden, []shape{{is(4, unix.AT_EMPTY_PATH)}}, "the programs of stages"},
 		{"getgroups", 115, 158, inWarden, nil, "what is lacking"},
 		{"openat", 257, 56, inWarden, nil, "its children, by /proc; the log's null device"},
 		{"newfstatat", 262, 79, inWarden, nil, "likewise"},
@@ -179,10 +216,6 @@ func calls(pid, program uint32) []call {
 		{"landlock_create_ruleset", 444, 444, inWarden, nil, "the door"},
 		{"landlock_add_rule", 445, 445, inWarden, nil, "the door"},
 		{"landlock_restrict_self", 446, 446, inWarden, nil, "the door"},
-		{"getuid", 102, 174, inStart | inWarden, nil, "who it is"},
-		{"geteuid", 107, 175, inStart | inWarden, nil, "who it is"},
-		{"getgid", 104, 176, inStart | inWarden, nil, "who it is"},
-		{"getegid", 108, 177, inStart | inWarden, nil, "who it is"},
 	}
 }
 

@@ -11,3 +11,7 @@ type settings struct {
 
 // landlockNewest uses whatever there is: of a later ABI only what is known here.
 const landlockNewest = math.MaxInt
+
+// Off reports whether this build lays no filter and enters no domain: those for the race
+// detector and with the tag jail_off do not.
+func Off() bool { return switches().noSeccomp && switches().landlockMost == 0 }
