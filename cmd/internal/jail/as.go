@@ -2,7 +2,6 @@ package jail
 
 import (
 	"runtime"
-	"slices"
 
 	"sallyport/conf"
 )
@@ -30,17 +29,4 @@ func as(who conf.ID, f func(), done chan<- error) {
 	}
 	f()
 	done <- nil
-}
-
-// Layers are the names of what a role gives away: at the door, and in its main, at the
-// first statement and when it is wired.
-func Layers(role Role) (door, main []string) {
-	row := profiles()[role]
-	for _, l := range row.door {
-		door = append(door, l.name)
-	}
-	for _, l := range slices.Concat(row.seal, row.confine) {
-		main = append(main, l.name)
-	}
-	return door, main
 }

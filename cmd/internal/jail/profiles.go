@@ -67,12 +67,12 @@ func profiles() map[Role]profile {
 	parent := layer{"parent-death signal", dieWithParent}
 	child := slices.Concat(ours, []layer{parent})
 	// Files and calls last, because the others need them.
-	alone := slices.Concat(child, []layer{{"landlock", leaveAll}, {"seccomp start", filterThread(inStart)}})
-	warding := slices.Concat(ours, []layer{{"landlock", leaveMost}, {"seccomp warden", filterThread(inWarden)}})
+	alone := slices.Concat(child, []layer{{"landlock", leaveAll}, {seccompPrefix + "start", filterThread(inStart)}})
+	warding := slices.Concat(ours, []layer{{"landlock", leaveMost}, {seccompPrefix + "warden", filterThread(inWarden)}})
 	return map[Role]profile{
 		Warden:    {door: warding, seal: seal}, // the leash ends it: the signal does not cross uids
-		Core:      {door: alone, seal: seal, confine: []layer{{"seccomp core", filterProcess(inCore)}}},
-		Keeper:    {door: alone, seal: seal, confine: []layer{{"seccomp keeper", filterProcess(inKeeper)}}},
+		Core:      {door: alone, seal: seal, confine: []layer{{seccompPrefix + "core", filterProcess(inCore)}}},
+		Keeper:    {door: alone, seal: seal, confine: []layer{{seccompPrefix + "keeper", filterProcess(inKeeper)}}},
 		AppWarden: {door: shed, seal: seal},
 		App:       {door: slices.Concat(shed, []layer{parent})},
 	}
