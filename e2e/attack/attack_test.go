@@ -55,9 +55,7 @@ type matrix map[string]map[string]string
 
 // TestMatrix has every attempt made against every build.
 func TestMatrix(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED, NOT TESTED: this needs root")
-	}
+	needRoot(t)
 	m, names := matrix{}, []string(nil)
 	p := newPlace(t)
 	for i, b := range builds() {
