@@ -79,7 +79,8 @@ func flags(values ...uint32) condition {
 func notDumpable() shape { return shape{is(0, unix.PR_SET_DUMPABLE), is(1, 0)} }
 
 // calls is the table, with what is known of the process: its pid, and the descriptor of
-// its program. What is called once or more per request stands first.
+// its program. What is called for each request stands first, and before that what is so
+// with arguments to look at: the kernel remembers of the others that they are allowed.
 func calls(pid, program uint32) []call {
 	return slices.Concat(requestCalls(), runtimeCalls(pid), startCalls(program), wardenCalls())
 }
@@ -89,9 +90,10 @@ func requestCalls() []call {
 	localStream := shape{is(0, unix.AF_UNIX), {argument: 1, mask: sockKinds, values: []uint32{unix.SOCK_STREAM}}}
 	noFastOpen := condition{argument: 3, mask: unix.MSG_FASTOPEN, values: []uint32{0}}
 	return []call{
-		{"recvfrom", 45, 207, inAll, nil, "reads of clients, apps and links"},
 		{"sendto", 44, 206, inCore, []shape{{noFastOpen}}, "writes to them; MSG_FASTOPEN would connect, past landlock"},
 		{"sendto", 44, 206, inKeeper | inStart | inWarden, nil, "writes to them"},
+		{"socket", 41, 198, inCore | inStart | inWarden, []shape{localStream}, "connections to apps; no other network"},
+		{"recvfrom", 45, 207, inAll, nil, "reads of clients, apps and links"},
 		{"epoll_pwait", 281, 22, inAll, nil, "waits for readiness, the loop's and the runtime's"},
 		{"close", 3, 57, inAll, nil, "of connections"},
 		{"epoll_ctl", 233, 21, inAll, nil, "connections are watched"},
@@ -100,7 +102,6 @@ func requestCalls() []call {
 		{"write", 1, 64, inAll, nil, "the log, and bells"},
 		{"read", 0, 63, inAll, nil, "bells and pipes"},
 		{"splice", 275, 76, inCore | inStart | inWarden, nil, "long bodies pass without being copied"},
-		{"socket", 41, 198, inCore | inStart | inWarden, []shape{localStream}, "connections to apps; no other network"},
 		{"shutdown", 48, 210, inCore | inStart | inWarden, []shape{{is(1, unix.SHUT_WR, unix.SHUT_RDWR)}}, "ends of connections; SHUT_RD has no use but to deafen a listener"},
 		{"pipe2", 293, 59, inCore | inStart | inWarden, nil, "for splice"},
 		{"ppoll", 271, 73, inAll, nil, "the keeper's wait, and the core's look at a bell"},
