@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -91,15 +92,23 @@ func stageCommand(args []string) int {
 		}
 		err = jail.Become(s.role, s.sandbox, s.who, s.program, s.gifts)
 	}
-	log := newLog(os.Stderr)
+	logFailure(newLog(os.Stderr), "stage failed", err)
+	return exitMistake
+}
+
+// logFailure says why the door did not let this process through, and what to do about it.
+func logFailure(log *slog.Logger, message string, err error) {
 	switch {
-	case errors.Is(err, unix.ENOSYS):
-		log = log.With("hint", "this kernel has no seccomp filters; with sandbox = \"best-effort\" it goes without, and says so at every start")
+	case errors.Is(err, jail.ErrSeccomp) && errors.Is(err, unix.EPERM):
+		log = log.With("hint", "what sallyport runs in forbids it to confine itself: add seccomp and landlock_* to SystemCallFilter= of its unit")
+	case errors.Is(err, jail.ErrSeccomp):
+		log = log.With("hint", "this kernel has no seccomp filters; sandbox = \"best-effort\" goes without, and says so at every start")
+	case errors.Is(err, unix.EACCES) && !jail.Off():
+		log = log.With("hint", "programs of ours are static, because the jail has no libraries: build them by make, or with CGO_ENABLED=0")
 	case errors.Is(err, unix.EPERM):
 		log = log.With("hint", "only root may change users, and root in a container only with CAP_SETUID and CAP_SETGID")
 	}
-	log.Error("stage failed", "error", err)
-	return exitMistake
+	log.Error(message, "error", err)
 }
 
 // parseStage reads the arguments that start wrote, and takes the gifts.

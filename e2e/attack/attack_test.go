@@ -78,15 +78,20 @@ func (b build) make(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o755))
-	for target, of := range map[string]string{"sallyport": "../../cmd/sallyport", "sallyport-core": "../../cmd/internal/jail/attack"} {
-		cmd := exec.Command("go", "build", "-trimpath", "-tags", "drill",
-			"-ldflags", "-X 'sallyport/cmd/internal/jail.drill="+b.drill+"'", "-o", dir+"/"+target, of)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
+	b.compile(t, dir+"/sallyport", "../../cmd/sallyport")
+	b.compile(t, dir+"/sallyport-core", "../../cmd/internal/jail/attack")
 	return dir
+}
+
+// compile makes one program.
+func (b build) compile(t *testing.T, target, of string) {
+	t.Helper()
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "drill",
+		"-ldflags", "-X 'sallyport/cmd/internal/jail.drill="+b.drill+"'", "-o", target, of)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 }
 
 // list are the names of all attempts.

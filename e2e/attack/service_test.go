@@ -25,13 +25,13 @@ type service struct {
 const limit = 20 * time.Second
 
 // serve runs a service, with the programs of bin.
-func serve(t *testing.T, bin string) *service {
+func serve(t *testing.T, bin, sandbox string) *service {
 	t.Helper()
 	s := &service{t: t, dir: t.TempDir()}
 	for folder := s.dir; folder != os.TempDir(); folder = folder[:strings.LastIndexByte(folder, '/')] {
 		must(t, os.Chmod(folder, 0o755))
 	}
-	must(t, os.WriteFile(s.dir+"/sallyport.toml", []byte(`
+	must(t, os.WriteFile(s.dir+"/sallyport.toml", []byte("sandbox = \""+sandbox+"\""+`
 control = "control.sock"
 listen = { http = ["127.0.0.1:0"], https = [] }
 [[site]]
@@ -78,7 +78,7 @@ func (s *service) says(message string) map[string]any {
 // that there is another one then.
 func TestSaid(t *testing.T) {
 	needRoot(t)
-	s := serve(t, builds()[0].make(t))
+	s := serve(t, builds()[0].make(t), "full")
 	s.says("ready")
 	said := s.says("jail killed process")
 	if said["event"] != "security" || said["process"] != "core" || said["level"] != "error" {
@@ -99,13 +99,8 @@ func TestDrift(t *testing.T) {
 		}
 		t.Run(b.name, func(t *testing.T) {
 			bin := b.make(t)
-			core := exec.Command("go", "build", "-trimpath", "-tags", "drill",
-				"-ldflags", "-X 'sallyport/cmd/internal/jail.drill="+b.drill+"'", "-o", bin+"/sallyport-core", "../../cmd/sallyport-core")
-			core.Env = append(os.Environ(), "CGO_ENABLED=0")
-			if out, err := core.CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-			s := serve(t, bin)
+			b.compile(t, bin+"/sallyport-core", "../../cmd/sallyport-core")
+			s := serve(t, bin, "full")
 			incomplete := ""
 			if b.name != "full" {
 				incomplete = fmt.Sprint(s.says("jail incomplete")["lacking"])
@@ -128,6 +123,33 @@ func TestDrift(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSandbox shows what a kernel without filters of system calls means: no start, or one
+// that says what is lacking.
+func TestSandbox(t *testing.T) {
+	needRoot(t)
+	b := build{name: "no seccomp in the kernel", drill: "seccomp=absent,landlock=2"}
+	bin := b.make(t)
+	b.compile(t, bin+"/sallyport-core", "../../cmd/sallyport-core")
+	t.Run("full", func(t *testing.T) {
+		s := serve(t, bin, "full")
+		said := ""
+		for s.log.Scan() {
+			said += s.log.Text() + "\n"
+		}
+		if !strings.Contains(said, "filter of system calls: function not implemented") || !strings.Contains(said, "best-effort") {
+			t.Errorf("said: %s", said)
+		}
+	})
+	t.Run("best-effort", func(t *testing.T) {
+		s := serve(t, bin, "best-effort")
+		lacking := fmt.Sprint(s.says("jail incomplete")["lacking"])
+		if lacking != "[seccomp landlock of TCP, signals and abstract sockets (ABI 2 of 6)]" {
+			t.Errorf("lacking: %s", lacking)
+		}
+		s.says("ready")
+	})
 }
 
 func needRoot(t *testing.T) {

@@ -13,7 +13,10 @@ import (
 // This file lays filters on processes. Which calls they allow is in calls.go, how they are
 // made in bpf.go.
 
-// filters are the names of the sets, for errors.
+// ErrSeccomp is a filter of system calls that could not be laid.
+var ErrSeccomp = errors.New("filter of system calls")
+
+// String is the name of the set, for errors.
 func (set filterSet) String() string {
 	switch set {
 	case inCore:
@@ -36,7 +39,7 @@ func machine() (audit uint32, number func(amd64, arm64 int) int, err error) {
 	case "arm64":
 		return unix.AUDIT_ARCH_AARCH64, func(_, arm64 int) int { return arm64 }, nil
 	}
-	return 0, nil, fmt.Errorf("there is no table of calls for %s", runtime.GOARCH)
+	return 0, nil, fmt.Errorf("there is no table of calls for %s: %w", runtime.GOARCH, unix.ENOSYS)
 }
 
 // rulesOf is what a filter says of each call that it knows, for the machine whose column
@@ -71,24 +74,27 @@ const clone3 = 435
 // filter is a layer: what set does not allow is over, for this thread and what comes of
 // it, or with whole for all threads of the process.
 func (set filterSet) filter(e entrance, flags uintptr) error {
-	if switches().noSeccomp {
+	switch {
+	case switches().noSeccomp:
 		return nil
+	case switches().seccompAbsent:
+		return fmt.Errorf("%w: %w", ErrSeccomp, unix.ENOSYS)
 	}
 	audit, number, err := machine()
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrSeccomp, err)
 	}
 	program, err := assemble(audit, rulesOf(set, number, uint32(os.Getpid()), uint32(e.program)), switches().otherwise)
 	if err != nil {
-		return fmt.Errorf("filter %s: %w", set, err)
+		return fmt.Errorf("%w: %s: %w", ErrSeccomp, set, err)
 	}
 	loaded := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	blamed, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&loaded)))
 	switch {
 	case errno != 0:
-		return fmt.Errorf("filter %s: %w", set, errno)
+		return fmt.Errorf("%w: %s: %w", ErrSeccomp, set, errno)
 	case blamed != 0:
-		return fmt.Errorf("filter %s: thread %d has other filters", set, blamed)
+		return fmt.Errorf("%w: %s: thread %d has others", ErrSeccomp, set, blamed)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 //	-tags drill -ldflags "-X sallyport/cmd/internal/jail.drill=landlock=2,seccomp=off"
 //
 // landlock=N caps the ABI, landlock=0 is none of it; seccomp=off lays no filter;
+// seccomp=absent is a kernel without filters;
 // seccomp=kill kills where the filter would refuse, so that not one refusal goes unseen.
 var drill string
 
@@ -29,6 +30,8 @@ func switches() settings {
 			s.landlockMost = most
 		case word == "seccomp=off":
 			s.noSeccomp = true
+		case word == "seccomp=absent":
+			s.seccompAbsent = true
 		case word == "seccomp=kill":
 			s.otherwise = kill
 		case word != "":
