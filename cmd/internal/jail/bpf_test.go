@@ -154,7 +154,7 @@ func TestAssembleKills(t *testing.T) {
 		{"not listed", callData{number: 2, machine: someMachine}, refuse},
 		{"of 32 bits", callData{number: 1, machine: unix.AUDIT_ARCH_I386}, kill},
 		{"of arm64", callData{number: 1, machine: unix.AUDIT_ARCH_AARCH64}, kill},
-		{"x32", callData{number: x32Bit | 1, machine: someMachine}, kill},
+		{"x32", callData{number: 0x40000001, machine: someMachine}, kill},
 		{"the last number", callData{number: whole, machine: someMachine}, kill},
 	} {
 		if got, err := run(program, c.data); err != nil || got != c.want {
