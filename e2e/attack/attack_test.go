@@ -7,6 +7,7 @@
 package attack
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"maps"
@@ -25,19 +26,22 @@ var update = flag.Bool("update", false, "write testdata/matrix.txt anew")
 type build struct {
 	name  string
 	drill string
+	role  string // "": a core
 }
 
 // builds are the columns of the matrix. The ABI of landlock is that which the newest
 // layer of it needs, so that the table is the same on newer kernels.
 func builds() []build {
 	return []build{
-		{"full", "landlock=6"},
-		{"no landlock", "landlock=0"},
-		{"no seccomp", "landlock=6,seccomp=off"},
-		{"uid alone", "landlock=0,seccomp=off"},
-		{"landlock 1", "landlock=1,seccomp=off"},
-		{"landlock 2", "landlock=2,seccomp=off"},
-		{"landlock 4", "landlock=4,seccomp=off"},
+		{"full", "landlock=6", ""},
+		{"no landlock", "landlock=0", ""},
+		{"no seccomp", "landlock=6,seccomp=off", ""},
+		{"uid alone", "landlock=0,seccomp=off", ""},
+		{"landlock 1", "landlock=1,seccomp=off", ""},
+		{"landlock 2", "landlock=2,seccomp=off", ""},
+		{"landlock 4", "landlock=4,seccomp=off", ""},
+		{"keeper", "landlock=6", "keeper"},
+		{"warden", "landlock=6", "warden"},
 	}
 }
 
@@ -63,13 +67,14 @@ func TestMatrix(t *testing.T) {
 		if i == 0 {
 			names = list(t, bin)
 		}
-		m[b.name] = p.tryAll(t, bin, names)
+		m[b.name] = p.tryAll(t, bin, cmp.Or(b.role, "core"), names)
 	}
 	if len(names) < 110 {
 		t.Errorf("only %d attempts", len(names))
 	}
 	m.checkFull(t, names)
 	m.checkLayers(t, names)
+	m.checkOthers(t)
 	m.checkGolden(t, names)
 }
 
@@ -107,7 +112,7 @@ func list(t *testing.T, bin string) []string {
 }
 
 // tryAll makes all attempts, a few at a time, each by an attacker of its own.
-func (p *place) tryAll(t *testing.T, bin string, names []string) map[string]string {
+func (p *place) tryAll(t *testing.T, bin, role string, names []string) map[string]string {
 	t.Helper()
 	outcomes, next := make([]string, len(names)), atomic.Int64{}
 	var trying sync.WaitGroup
@@ -119,7 +124,7 @@ func (p *place) tryAll(t *testing.T, bin string, names []string) map[string]stri
 					return
 				}
 				var err error
-				if outcomes[i], err = p.try(bin, names[i], i); err != nil {
+				if outcomes[i], err = p.try(bin, role, names[i], i); err != nil {
 					t.Errorf("%s: %v", names[i], err)
 				}
 			}
@@ -187,6 +192,33 @@ func (m matrix) checkLayers(t *testing.T, names []string) {
 	} {
 		if got := m[b][name]; got != open || m["full"][name] == open {
 			t.Errorf("%s: %s in %q and %s in full, where a layer was to make the difference", name, got, b, m["full"][name])
+		}
+	}
+}
+
+// checkOthers demands of a keeper what it promises beyond a core, and of a warden what it
+// promises at all: it starts processes and looks after them, and so may do much.
+func (m matrix) checkOthers(t *testing.T) {
+	t.Helper()
+	for role, names := range map[string][]string{
+		"keeper": {
+			"connect to a neighbour's socket", "disconnect the listener", "deafen the listener both ways", "accept by accept(2)",
+			"local datagram socket", "read /etc/passwd", "write a file of its own", "execve a shell", "fork by clone", "give a descriptor away",
+			"kill its brother", "ptrace its brother", "read its brother's memory", "map a gift", "memfd_create", "stat a file",
+		},
+		"warden": {
+			"execve a shell", "execveat a path", "make a file in its folder", "write a file of its own", "make a folder", "make a link to a file",
+			"socket of IPv4", "socket of UDP", "netlink socket", "connect the listener out", "open the listener out fast", "bind the listener elsewhere", "connect to an abstract socket",
+			"limit its brother", "lay a filter that listens",
+			"kill its brother", "signal its brother by a pidfd", "ptrace its brother", "read its brother's memory", "write its brother's memory",
+			"read its own memory by /proc", "map memory to execute", "make memory executable", "memfd_create", "userfaultfd", "bpf", "io_uring_setup",
+			"unshare a user namespace", "mount", "chroot", "setuid 0", "capset all", "be dumpable", "type into the terminal",
+		},
+	} {
+		for _, name := range names {
+			if got, tried := m[role][name]; !tried || got == open {
+				t.Errorf("%s: %s: %q", role, name, got)
+			}
 		}
 	}
 }

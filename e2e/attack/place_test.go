@@ -174,10 +174,10 @@ func (s *stand) close() {
 
 // patience is how long an attacker may take that does not end by itself, as one that has a
 // tracer, or is another program, may not.
-const patience = 2 * time.Second
+const patience = 10 * time.Second
 
 // try has one attacker make one attempt, and returns what came of it.
-func (p *place) try(bin, name string, number int) (string, error) {
+func (p *place) try(bin, role, name string, number int) (string, error) {
 	s, err := p.stand(number)
 	defer s.close()
 	if err != nil {
@@ -194,21 +194,21 @@ func (p *place) try(bin, name string, number int) (string, error) {
 		return "", err
 	}
 	defer program.Close()
-	cmd := exec.Command(bin+"/sallyport", "stage", "core", "full", fmt.Sprint(coreUID), fmt.Sprint(coreUID),
-		giftNames+",stage-program", "", "sallyport-core", name, giftNames, string(text))
+	cmd := exec.Command(bin+"/sallyport", "stage", role, "full", fmt.Sprint(coreUID), fmt.Sprint(coreUID),
+		giftNames+",stage-program", "", "attack", role, name, giftNames, string(text))
 	cmd.ExtraFiles = append(s.gifts, program)
 	said := new(strings.Builder)
 	cmd.Stderr = said
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
-	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }) // it waits for something: what it asked for was granted
+	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }) // it may be stopped, or wait for something
 	s.gifts[0].Close()                                                  // of the report: its end is the attacker's
 	report := make([]byte, 64)
 	n, _ := s.report.Read(report) // nothing from one that has been killed
 	err = cmd.Wait()
-	if !late.Stop() {
-		return open, nil
+	if !late.Stop() && n <= 0 {
+		return "LATE", nil
 	}
 	return outcome(string(bytes.TrimSpace(report[:n])), err, said.String())
 }

@@ -90,8 +90,7 @@ func requestCalls() []call {
 	localStream := shape{is(0, unix.AF_UNIX), {argument: 1, mask: sockKinds, values: []uint32{unix.SOCK_STREAM}}}
 	noFastOpen := condition{argument: 3, mask: unix.MSG_FASTOPEN, values: []uint32{0}}
 	return []call{
-		{"sendto", 44, 206, inCore, []shape{{noFastOpen}}, "writes to them; MSG_FASTOPEN would connect, past landlock"},
-		{"sendto", 44, 206, inKeeper | inStart | inWarden, nil, "writes to them"},
+		{"sendto", 44, 206, inAll, []shape{{noFastOpen}}, "writes to clients, apps and links; MSG_FASTOPEN would connect, past landlock"},
 		{"socket", 41, 198, inCore | inStart | inWarden, []shape{localStream}, "connections to apps; no other network"},
 		{"recvfrom", 45, 207, inAll, nil, "reads of clients, apps and links"},
 		{"epoll_pwait", 281, 22, inAll, nil, "waits for readiness, the loop's and the runtime's"},
@@ -155,7 +154,7 @@ func startCalls(program uint32) []call {
 	return []call{
 		{"mmap", 9, 222, inStart | inWarden, []shape{{protection()}}, "memory, and that of the board; none that may be executed"},
 		{"prctl", 157, 167, inStart, []shape{{is(0, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP)}, notDumpable()}, "Seal"},
-		{"seccomp", 317, 277, inStart | inWarden, []shape{{is(0, unix.SECCOMP_SET_MODE_FILTER)}}, "the next filter, which can only take away"},
+		{"seccomp", 317, 277, inStart | inWarden, []shape{{is(0, unix.SECCOMP_SET_MODE_FILTER), is(1, 0, unix.SECCOMP_FILTER_FLAG_TSYNC)}}, "the next filter, which can only take away"},
 		{"execveat", 322, 281, inStart, []shape{{is(0, program), is(4, unix.AT_EMPTY_PATH)}}, "the program of the role, by its descriptor"},
 		{"uname", 63, 160, inStart | inWarden, nil, "of which kernel"},
 		{"arch_prctl", 158, none, inStart | inWarden, []shape{{is(0, archSetFS)}}, "the first thread's own memory"},
@@ -167,7 +166,7 @@ func startCalls(program uint32) []call {
 		{"fdatasync", 75, 83, inStart | inWarden, nil, "likewise"},
 		{"lseek", 8, 62, inStart | inWarden, nil, "likewise"},
 		{"ioctl", 16, 29, inStart | inWarden, []shape{{is(1, unix.TCGETS)}}, "is the log a terminal"},
-		{"prlimit64", 302, 261, inStart | inWarden, nil, "limits, which without a capability only fall"},
+		{"prlimit64", 302, 261, inStart | inWarden, []shape{{is(0, 0)}}, "limits of its own, which without a capability only fall"},
 		{"getresuid", 118, 148, inStart | inWarden, nil, "Seal"},
 		{"getresgid", 120, 150, inStart | inWarden, nil, "Seal"},
 		{"capget", 125, 90, inStart | inWarden, nil, "Seal"},

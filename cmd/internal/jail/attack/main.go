@@ -1,9 +1,10 @@
 //go:build drill && amd64
 
-// Attack is a core that has been taken over. It goes through the door as a core does,
-// Seals and Confines itself, and then tries one thing that it must not be able to do.
+// Attack is a core that has been taken over, or a keeper, or a warden. It goes through the
+// door as that does, Seals and Confines itself, and then tries one thing that a core
+// must not be able to do.
 //
-//	sallyport stage core full UID GID report,listener,...,stage-program "" attack NAME GIFTS SCENE
+//	sallyport stage ROLE full UID GID report,listener,...,stage-program "" attack ROLE NAME GIFTS SCENE
 //	attack list
 //
 // What came of it is one line on the gift "report": OPEN, or the name of an errno. Without
@@ -62,36 +63,40 @@ func main() {
 
 // act is the life of one attacker.
 func act(args []string) error {
-	if err := jail.Seal(jail.Core); err != nil {
-		return err
-	}
 	if len(args) > 1 && args[0] == "--gifts" {
 		return actInService(args[1])
 	}
-	if len(args) != 3 {
+	if len(args) != 4 {
 		return errors.New("is started by its tests")
 	}
-	gifts, err := sockets.TakeGifts(args[1])
+	role := jail.Role(args[0])
+	if err := jail.Seal(role); err != nil {
+		return err
+	}
+	gifts, err := sockets.TakeGifts(args[2])
 	if err != nil {
 		return err
 	}
 	s := &scene{gifts: gifts}
-	if err := json.Unmarshal([]byte(args[2]), &s.Place); err != nil {
+	if err := json.Unmarshal([]byte(args[3]), &s.Place); err != nil {
 		return err
 	}
-	if err := jail.Confine(jail.Core); err != nil {
+	if err := jail.Confine(role); err != nil {
 		return err
 	}
 	for _, a := range attempts() {
-		if a.name == args[0] {
+		if a.name == args[1] {
 			return s.report(a.try(s))
 		}
 	}
-	return fmt.Errorf("no attempt %q", args[0])
+	return fmt.Errorf("no attempt %q", args[1])
 }
 
 // actInService is ready, and then does what kills.
 func actInService(names string) error {
+	if err := jail.Seal(jail.Core); err != nil {
+		return err
+	}
 	gifts, err := sockets.TakeGifts(names)
 	if err != nil {
 		return err
