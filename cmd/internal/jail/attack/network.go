@@ -110,6 +110,7 @@ func misusing() []attempt {
 			return call(unix.SYS_IOCTL, uintptr(s.fd("listener")), unix.SIOCGIFCONF, s.words(4096, uint64(s.space())))
 		}},
 		{"accept by accept(2)", func(s *scene) error {
+			_ = call(unix.SYS_FCNTL, uintptr(s.fd("listener")), unix.F_SETFL, unix.O_NONBLOCK) // if it may: else it may not accept either
 			err := call(unix.SYS_ACCEPT, uintptr(s.fd("listener")), 0, 0)
 			if err == unix.EAGAIN {
 				return nil
