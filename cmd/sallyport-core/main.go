@@ -27,7 +27,7 @@
 // gain one. What it can still do: answer for the sites while it runs, read what
 // clients and apps say to each other through it, ask the keeper for
 // signatures of TLS handshakes, and connect to any socket in the file system that lets
-// its uid in. The 38 system calls that it has left are in package jail.
+// its uid in. The 41 system calls that it has left are in package jail.
 package main
 
 import (

@@ -213,6 +213,8 @@ func verdictCases() []verdictCase {
 		{"prctl", [6]uint64{unix.PR_SET_VMA}, 'a', 'a', 'a', 'a'},
 		{"seccomp", [6]uint64{unix.SECCOMP_SET_MODE_FILTER}, 'r', 'r', 'a', 'a'},
 		{"seccomp", [6]uint64{unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER}, 'r', 'r', 'r', 'r'},
+		{"fallocate", [6]uint64{3, unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE}, 'a', 'r', 'a', 'a'},
+		{"fallocate", [6]uint64{3, 0}, 'r', 'r', 'r', 'r'},
 		{"prlimit64", [6]uint64{0, unix.RLIMIT_CORE}, 'r', 'r', 'a', 'a'},
 		{"prlimit64", [6]uint64{1, unix.RLIMIT_CORE}, 'r', 'r', 'r', 'r'},
 		{"unshare", [6]uint64{unix.CLONE_FILES}, 'k', 'k', 'k', 'a'},
