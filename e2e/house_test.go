@@ -119,6 +119,9 @@ func (h *house) close() {
 			_ = h.cmd.Process.Kill()
 		}
 	}
+	for _, l := range h.find("jail killed process") {
+		h.t.Errorf("a system call that the table does not have: %s", l.text)
+	}
 	if !until(2*time.Second, func() bool { return len(ours()) == 0 }) {
 		h.t.Errorf("left behind: %v", ours())
 		for _, p := range ours() {

@@ -44,6 +44,7 @@ func arrows() map[string][]string {
 		"e2e/demo":          {"e2e"}, // for its throw-away CA
 		"e2e/bench":         {"e2e", "e2e/bench/app"},
 		"e2e/bench/app":     {},
+		"e2e/attack":        {}, // what it builds is below cmd
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"syscall"
 
 	"sallyport/proxy/message"
-	"sallyport/sockets"
 	"sallyport/upstream/board"
 )
 
@@ -105,23 +104,33 @@ func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// Hint is what to do about e, "" when nobody can tell. Where the socket could not
-// be reached it goes there once more, to name what is in the way; a way that is
-// clear by now needs no hint.
+// Hint is what to do about e, "" when nobody can tell. A core may not look at folders, so
+// that what is in the way to a socket is for sallyport check to name.
 func (e *Error) Hint() string {
 	switch {
 	case e.Errno() == syscall.EAGAIN:
 		return "the app's backlog is full: give it more workers or a longer backlog"
 	case e.Op == Connect:
-		if o := sockets.Walk(e.Socket); o != nil {
-			return o.Error() + ": " + o.Fix
-		}
+		return e.hintOfWay()
 	case errors.Is(e.Err, ErrSurplus):
 		return "its content-length is too small, or a reply that has no body has one: the connection was closed"
 	case hungUp(e.Err):
 		return "the app closed the connection before it answered: look for a crash or a worker timeout in its log"
 	case errors.Is(e.Err, os.ErrDeadlineExceeded):
 		return "raise timeout.first_byte or timeout.idle of the app, if it needs that long"
+	}
+	return ""
+}
+
+// hintOfWay is Hint where the socket could not be reached.
+func (e *Error) hintOfWay() string {
+	switch e.Errno() {
+	case syscall.ENOENT:
+		return "there is no such socket: start the app, or mend the path; sallyport check names the part of it that is missing"
+	case syscall.ECONNREFUSED:
+		return "nobody listens on this socket: start the app again; if it refuses because the file is there: rm " + e.Socket
+	case syscall.EACCES, syscall.EPERM:
+		return "sallyport check goes there as the core does, and says the command that lets it in"
 	}
 	return ""
 }

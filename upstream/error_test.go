@@ -12,7 +12,6 @@ import (
 	"sallyport/proxy/message"
 )
 
-// Hints of a failed connect are those of sockets.Walk, which finds no /run/s.
 func TestError(t *testing.T) {
 	for _, test := range []struct {
 		op     Op
@@ -22,9 +21,9 @@ func TestError(t *testing.T) {
 		status int
 		hint   string
 	}{
-		{Connect, syscall.ENOENT, "no such file or directory", syscall.ENOENT, 502, "/run/s: there is no such socket"},
-		{Connect, syscall.ECONNREFUSED, "connection refused", syscall.ECONNREFUSED, 502, "/run/s: there is no such socket"},
-		{Connect, syscall.EACCES, "permission denied", syscall.EACCES, 502, "/run/s: there is no such socket"},
+		{Connect, syscall.ENOENT, "no such file or directory", syscall.ENOENT, 502, "there is no such socket"},
+		{Connect, syscall.ECONNREFUSED, "connection refused", syscall.ECONNREFUSED, 502, "rm /run/s"},
+		{Connect, syscall.EACCES, "permission denied", syscall.EACCES, 502, "sallyport check"},
 		{Connect, syscall.EAGAIN, "resource temporarily unavailable", syscall.EAGAIN, 503, "backlog is full"},
 		{Send, syscall.EPIPE, "broken pipe", syscall.EPIPE, 502, "closed the connection"},
 		{Read, syscall.ECONNRESET, "connection reset by peer", syscall.ECONNRESET, 502, "closed the connection"},

@@ -25,9 +25,9 @@
 // for handshakes come from the keeper, over link, which signs nothing else. It has
 // no path of a configuration, a certificate or a log; no capability, and no way to
 // gain one. What it can still do: answer for the sites while it runs, read what
-// clients and apps say to each other through it, and ask the keeper for
-// signatures of TLS handshakes. And, until the layers that close them are in
-// package jail: what any program of its uid can do with files, programs and sockets.
+// clients and apps say to each other through it, ask the keeper for
+// signatures of TLS handshakes, and connect to any socket in the file system that lets
+// its uid in. The 41 system calls that it has left are in package jail.
 package main
 
 import (
@@ -101,6 +101,9 @@ func run(args []string, log zerolog.Logger) error {
 	signals := make(chan os.Signal, 3) // each of them once
 	signal.Notify(signals, signalStop, signalRetire, signalCut)
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE) // the main warden's business
+	if err := jail.Confine(jail.Core); err != nil {
+		return err
+	}
 	if err := front.open(); err != nil {
 		return err
 	}

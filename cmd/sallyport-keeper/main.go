@@ -35,9 +35,9 @@
 // with uid 0. Its memory is not dumpable: no other process of its user can read it.
 // Once it is ready its only descriptors are stderr and the links, those to cores and the
 // one to its warden; the files that it
-// was given are closed, and stay open in its warden. It has no need of files,
-// programs or a network, but nothing keeps it from them yet except its uid: that
-// comes with the further layers of package jail.
+// was given are closed, and stay open in its warden. Files, programs, sockets and
+// other processes are out of its reach by the layers of package jail, and most of the
+// kernel: it has 36 system calls.
 package main
 
 import (
@@ -159,6 +159,9 @@ func run(names string, log zerolog.Logger) error {
 	}
 	k := keeper.New(store, linksOf(gifts), log)
 	if err := adoptFrom(gifts, k); err != nil {
+		return err
+	}
+	if err := jail.Confine(jail.Keeper); err != nil {
 		return err
 	}
 	if err := tellReady(gifts); err != nil {

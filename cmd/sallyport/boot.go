@@ -113,6 +113,7 @@ func (b *boot) launch() error {
 	}
 	main := duty{
 		Who:      b.plan.Users.Core,
+		Sandbox:  b.plan.Sandbox,
 		Drain:    b.plan.Core.DrainRequests + drainGrace,
 		Upgrades: b.plan.Core.DrainUpgrades + drainGrace,
 		Starter:  os.Getuid(),
@@ -142,7 +143,7 @@ func (b *boot) launch() error {
 	if err != nil {
 		return err
 	}
-	return jail.Become(jail.Warden, main.Who, jail.Program{FD: self, Argv: wardenArgs("main", gifts)}, gifts)
+	return jail.Become(jail.Warden, main.Sandbox, main.Who, jail.Program{FD: self, Argv: wardenArgs("main", gifts)}, gifts)
 }
 
 // coreGifts makes what the main warden needs beside the keeper: the cores'
@@ -244,7 +245,7 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gift, error) {
 		gifts = append(gifts, file)
 		keeper.Gifts = append(keeper.Gifts, passing{file.Name, file.Name})
 	}
-	theirs := duty{Who: b.plan.Users.Keeper, Drain: keeperGrace, Wards: []wardPlan{keeper}}
+	theirs := duty{Who: b.plan.Users.Keeper, Sandbox: b.plan.Sandbox, Drain: keeperGrace, Wards: []wardPlan{keeper}}
 	return theirs.start(stage{role: jail.Warden, program: jail.Program{FD: self}, gifts: gifts}, main)
 }
 
@@ -260,7 +261,7 @@ func (d *duty) start(warden stage, main *duty) (sockets.Gift, error) {
 	if warden.gifts, err = d.seal(append(warden.gifts, sockets.Gift{Name: "leash", FD: leash})); err != nil {
 		return sockets.Gift{}, err
 	}
-	warden.who, warden.program.Argv = d.Who, wardenArgs(name, warden.gifts)
+	warden.who, warden.sandbox, warden.program.Argv = d.Who, d.Sandbox, wardenArgs(name, warden.gifts)
 	pid, err := warden.start()
 	if err != nil {
 		return sockets.Gift{}, err

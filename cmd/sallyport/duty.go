@@ -15,9 +15,10 @@ import (
 // A duty is all that boot tells a warden, in sealed memory: nothing is left to
 // decide. Descriptors are named by the warden's own gifts.
 type duty struct {
-	Who   conf.ID       // the warden and its wards
-	Wards []wardPlan    // what to keep alive
-	Drain time.Duration // from TERM to a ward until it is killed
+	Who     conf.ID       // the warden and its wards
+	Sandbox string        // of the plan
+	Wards   []wardPlan    // what to keep alive
+	Drain   time.Duration // from TERM to a ward until it is killed
 
 	Upgrades time.Duration // from the retirement of a core until it is killed; the main warden's
 

@@ -8,6 +8,7 @@
 //	sallyport reload [-c sallyport.toml | --control PATH]
 //	sallyport stop   [-c sallyport.toml | --control PATH]
 //	sallyport status [-c sallyport.toml | --control PATH] [--json | --ready]
+//	sallyport privs  [-c sallyport.toml | --control PATH] [--assert] [--json]
 //	sallyport version
 //
 // run reads the configuration, binds, opens key files, gives up privilege for
@@ -36,6 +37,11 @@
 // end when their exchanges are over, within drain.requests, and their WebSockets, within
 // drain.upgrades. If the new ones do not come up, the old ones serve on, and that is exit
 // status 1. The plan of the start stays in force.
+//
+// privs shows what each process of a running sallyport is and may do: ids, capabilities,
+// filters, limits, as the kernel tells it. What is not as the profile of its role has it is
+// marked, and with --assert the exit status is 3 then. What only root may see is not visible
+// to others, and no drift.
 //
 // Two more commands are for its own use: stage gives away what a role must not
 // have and becomes that role's program; warden starts programs and keeps them alive.
@@ -67,6 +73,8 @@ import (
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/cmd/internal/jail"
 )
 
 // Exit codes.
@@ -89,6 +97,7 @@ const usage = `usage: sallyport COMMAND [-c sallyport.toml]
   reload   replace the cores of a running sallyport, losing nothing
   stop     end a running sallyport and wait for it; --control PATH finds it too
   status   say how a running sallyport is; --json for programs, --ready for health checks
+  privs    show what each process of a running sallyport may do; --assert: 3 if more than it should
   version  say which sallyport this is
 `
 
@@ -120,6 +129,8 @@ func command(args []string) int {
 		return reloadCommand(args)
 	case "status":
 		return statusCommand(args)
+	case "privs":
+		return privsCommand(args)
 	case "version", "--version":
 		return versionCommand()
 	case "stage":
@@ -130,11 +141,7 @@ func command(args []string) int {
 		fmt.Print(usage)
 		return exitFine
 	}
-	if name == "privs" {
-		fmt.Fprintf(os.Stderr, "sallyport %s: not yet\n", name)
-	} else {
-		fmt.Fprintf(os.Stderr, "sallyport: %q is no command\n%s", name, usage)
-	}
+	fmt.Fprintf(os.Stderr, "sallyport: %q is no command\n%s", name, usage)
 	return exitUsage
 }
 
@@ -174,7 +181,11 @@ func refuse(flags *flag.FlagSet, err error) int {
 
 // versionCommand prints what the build knows of itself.
 func versionCommand() int {
-	fmt.Printf("sallyport %s %s\n", version(), runtime.Version())
+	jailed := ""
+	if jail.Off() {
+		jailed = " jail off"
+	}
+	fmt.Printf("sallyport %s %s%s\n", version(), runtime.Version(), jailed)
 	return exitFine
 }
 

@@ -70,7 +70,7 @@ func begin(plan *conf.Plan, readyFD int) int {
 		log.Warn("inherited socket closed", "name", name, "reason", "no listener has its name or address")
 	}
 	b.openControl()
-	log.Error("boot failed", "error", b.launch())
+	logFailure(log, "boot failed", b.launch())
 	return exitMistake
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -19,12 +20,13 @@ import (
 // boot or by a warden, that goes through the jail's door and comes out as the
 // program of its role, under the same pid.
 //
-//	sallyport stage ROLE UID GID[,GROUP...] GIFTS PATH PROGRAM-ARGUMENTS...
+//	sallyport stage ROLE SANDBOX UID GID[,GROUP...] GIFTS PATH PROGRAM-ARGUMENTS...
 //
 // The gift "stage-program" is what it executes, unless there is a PATH, and
 // "stage-stdout" what the program writes to; the others are the program's.
 type stage struct {
 	role    jail.Role
+	sandbox string // of the plan
 	who     conf.ID
 	program jail.Program
 	gifts   sockets.Gifts
@@ -54,7 +56,7 @@ func (s stage) start() (pid int, err error) {
 	}
 	argv := append([]string{
 		"sallyport", "stage",
-		string(s.role), strconv.Itoa(s.who.UID), groupList(s.who), gifts.Names(), s.program.Path,
+		string(s.role), s.sandbox, strconv.Itoa(s.who.UID), groupList(s.who), gifts.Names(), s.program.Path,
 	}, s.program.Argv...)
 	attr := &syscall.ProcAttr{Files: files, Env: s.program.Env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	if attr.Env == nil {
@@ -88,30 +90,41 @@ func stageCommand(args []string) int {
 			// equals the daemon PID": which is ours, and stays the same over execve.
 			s.program.Env = append(os.Environ(), "LISTEN_PID="+strconv.Itoa(os.Getpid()))
 		}
-		err = jail.Become(s.role, s.who, s.program, s.gifts)
+		err = jail.Become(s.role, s.sandbox, s.who, s.program, s.gifts)
 	}
-	log := newLog(os.Stderr)
-	if errors.Is(err, unix.EPERM) {
+	logFailure(newLog(os.Stderr), "stage failed", err)
+	return exitMistake
+}
+
+// logFailure says why the door did not let this process through, and what to do about it.
+func logFailure(log *slog.Logger, message string, err error) {
+	switch {
+	case errors.Is(err, jail.ErrSeccomp) && errors.Is(err, unix.EPERM):
+		log = log.With("hint", "what sallyport runs in forbids it to confine itself: add seccomp and landlock_* to SystemCallFilter= of its unit")
+	case errors.Is(err, jail.ErrSeccomp):
+		log = log.With("hint", "this kernel has no seccomp filters; sandbox = \"best-effort\" goes without, and says so at every start")
+	case errors.Is(err, unix.EACCES) && !jail.Off():
+		log = log.With("hint", "programs of ours are static, because the jail has no libraries: build them by make, or with CGO_ENABLED=0")
+	case errors.Is(err, unix.EPERM):
 		log = log.With("hint", "only root may change users, and root in a container only with CAP_SETUID and CAP_SETGID")
 	}
-	log.Error("stage failed", "error", err)
-	return exitMistake
+	log.Error(message, "error", err)
 }
 
 // parseStage reads the arguments that start wrote, and takes the gifts.
 func parseStage(args []string) (stage, error) {
-	if len(args) < 6 {
+	if len(args) < 7 {
 		return stage{}, errors.New("stage: is started by sallyport run, not by hand")
 	}
-	who, err := parseID(args[1], args[2])
+	who, err := parseID(args[2], args[3])
 	if err != nil {
 		return stage{}, fmt.Errorf("stage: identity: %w", err)
 	}
-	gifts, err := sockets.TakeGifts(args[3])
+	gifts, err := sockets.TakeGifts(args[4])
 	if err != nil {
 		return stage{}, fmt.Errorf("stage: %w", err)
 	}
-	s := stage{role: jail.Role(args[0]), who: who, program: jail.Program{Path: args[4], Argv: args[5:]}}
+	s := stage{role: jail.Role(args[0]), sandbox: args[1], who: who, program: jail.Program{Path: args[5], Argv: args[6:]}}
 	for _, gift := range gifts {
 		switch gift.Name {
 		case "stage-program":

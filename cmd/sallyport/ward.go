@@ -91,11 +91,11 @@ type readiness struct {
 
 // start starts the ward. Its ready byte, if it comes, is sent to news; an app
 // has none, and is ready when it has a socket: whoever connects is in the queue.
-func (w *ward) start(who conf.ID, own sockets.Gifts, row int, news chan<- readiness) error {
+func (w *ward) start(sandbox string, who conf.ID, own sockets.Gifts, row int, news chan<- readiness) error {
 	if w.plan.App == nil {
-		return w.startOurs(who, own, row, news)
+		return w.startOurs(sandbox, who, own, row, news)
 	}
-	s := stage{role: w.plan.Role, who: who, program: w.source, gifts: w.gifts, dies: true}
+	s := stage{role: w.plan.Role, sandbox: sandbox, who: who, program: w.source, gifts: w.gifts, dies: true}
 	pid, err := s.start()
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (w *ward) start(who conf.ID, own sockets.Gifts, row int, news chan<- readin
 
 // startOurs starts a ward that is a program of ours. own is what this start is given
 // alone, and row what a core is told.
-func (w *ward) startOurs(who conf.ID, own sockets.Gifts, row int, news chan<- readiness) error {
+func (w *ward) startOurs(sandbox string, who conf.ID, own sockets.Gifts, row int, news chan<- readiness) error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return fmt.Errorf("ready pipe: %w", err)
@@ -119,7 +119,7 @@ func (w *ward) startOurs(who conf.ID, own sockets.Gifts, row int, news chan<- re
 	if w.isCore() {
 		program.Argv = append(program.Argv, "--row", strconv.Itoa(row))
 	}
-	s := stage{role: w.plan.Role, who: who, program: program, gifts: gifts, dies: true}
+	s := stage{role: w.plan.Role, sandbox: sandbox, who: who, program: program, gifts: gifts, dies: true}
 	pid, err := s.start()
 	if err != nil {
 		unix.Close(pipe[0])

@@ -128,7 +128,7 @@ func (w *warden) startWard(ward *ward) error {
 		return err
 	}
 	defer release()
-	return ward.start(w.duty.Who, append(own, w.spoolGift(ward)...), w.row(ward), w.news)
+	return ward.start(w.duty.Sandbox, w.duty.Who, append(own, w.spoolGift(ward)...), w.row(ward), w.news)
 }
 
 // heal looks whether the listeners still listen: a ward may have disconnected
@@ -371,6 +371,7 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 	if ward.plan.App != nil {
 		_ = unix.Kill(-ward.pid, unix.SIGKILL) // what it left in its session: nobody, mostly
 	}
+	w.saySecurity(ward, status)
 	ward.pid = 0
 	if ward.isCore() {
 		w.clearRows()
@@ -397,6 +398,17 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 		ward.due = now.Add(wait)
 		w.log.Error("process died", append(facts, "restart_in", wait.String())...)
 	}
+}
+
+// saySecurity says that the jail has killed a ward of ours: it made a system call that no
+// program of ours makes. Which one, the kernel tells its own log alone.
+func (w *warden) saySecurity(ward *ward, status unix.WaitStatus) {
+	if ward.plan.App != nil || !status.Signaled() || status.Signal() != unix.SIGSYS {
+		return
+	}
+	w.log.Error("jail killed process", "event", "security", "process", ward.plan.Name, "pid", ward.pid,
+		"reason", "a system call that only somebody who has taken it over would make",
+		"hint", "the number of the call is in the kernel's log: journalctl -k | grep 'type=1326.*comm=\"sallyport-"+string(ward.plan.Role)+"'")
 }
 
 // appEnded ends the warden of an app with it, and with its exit status unless it

@@ -21,24 +21,12 @@ func As(who conf.ID, f func()) error {
 // as ends with its thread: a goroutine that returns locked takes it along.
 func as(who conf.ID, f func(), done chan<- error) {
 	runtime.LockOSThread()
-	for _, step := range []func(conf.ID) error{changeGroups, changeIdentity} {
-		if err := step(who); err != nil {
+	for _, step := range []func(entrance) error{changeGroups, changeIdentity} {
+		if err := step(entrance{who: who}); err != nil {
 			done <- err
 			return
 		}
 	}
 	f()
 	done <- nil
-}
-
-// Layers are the names of what a role gives away: at the door, and in its main.
-func Layers(role Role) (door, main []string) {
-	row := profiles()[role]
-	for _, l := range row.door {
-		door = append(door, l.name)
-	}
-	for _, l := range row.seal {
-		main = append(main, l.name)
-	}
-	return door, main
 }

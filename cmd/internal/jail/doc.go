@@ -4,14 +4,15 @@
 // away what the role must not have, thread by thread, and executes the role's
 // binary in its place. Behind the door, the first statement of the role's main
 // is Seal, which closes what only the process itself can close and refuses to
-// run if the door was left open.
+// run if the door was left open. The last one before a core or keeper meets
+// anybody is Confine.
 //
 // An app is not ours: it goes through the door like all, and finds behind it the
 // limits, the environment and the stdout of whoever started sallyport.
 //
 // What a role gives away is a table, profiles; each row is a list of layers and
-// each layer is a function. Landlock, seccomp and the empty root are further
-// layers of the same table.
+// each layer is a function. Which system calls it has left is another table, in
+// calls.go. The empty root is a further layer, which is not built yet.
 //
 // # Facts the code rests on
 //
@@ -28,4 +29,32 @@
 //     descriptor may be any small number. Become takes its own copy
 //     (CLONE_FILES) before it puts gifts in place, and has everything else close
 //     on exec by close_range(2), which is Linux 5.11.
+//   - A filter and a domain of landlock belong to a thread as well, and are
+//     inherited, over execve too. The kernel takes the strictest of all filters, so
+//     that each of those below must allow what the last one allows: those of the
+//     warden and of the door. The door lays them last, the others need the calls.
+//   - landlock does not look at connect(2) to sockets in the file system before ABI 9,
+//     nor at stat(2), nor at TCP that is opened by MSG_FASTOPEN (Linux 6.18 ✓), nor at
+//     MPTCP: the filters do where they can.
+//
+// # Decisions
+//
+// 2026-11-25. What only an exploit does kills the process, and its warden says that. It
+// cannot say which call it was: wait4(2) tells the signal alone, a dead process has no
+// registers, and the number is in the kernel's log, which takes CAP_SYSLOG to read. The
+// ways to learn it would each cost more: SECCOMP_RET_TRAP leaves the death to the
+// process that was taken over, SECCOMP_RET_USER_NOTIF has the warden read what its child
+// does, and has the last filter allow what the first one asks about, a tracer is woken
+// by every signal. The log has a hint where to look.
+//
+// 2026-11-25. A core may not look at files at all, not even whether they are there. What is
+// in the way to an app's socket is for sallyport check to say, which goes there as
+// the core.
+//
+// 2026-11-25. sandbox = "full" demands the filters of system calls; landlock is used as far
+// as the kernel has it, and Lacking names the rest: without it files are still out of
+// reach, by the filters, but TCP by a disconnected listener and abstract sockets are not.
+//
+// 2026-11-25. Builds for the race detector link cgo and are without filters and landlock, as
+// those with the tag jail_off; sallyport version and the log of each start say so.
 package jail

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -32,9 +33,12 @@ type Program struct {
 // A program with a Path is not ours to surprise: it has the soft limit of files
 // that the starter had, which Go's runtime has raised, and dies of SIGPIPE.
 //
+// The sandbox is that of the plan: "full" demands the filters of system calls,
+// "best-effort" goes without where the kernel has none, and Lacking says so.
+//
 // Become returns only if it failed. The calling thread may then have another
-// identity than the rest of the process: report the error and exit.
-func Become(role Role, who conf.ID, program Program, gifts sockets.Gifts) error {
+// identity than the rest of the process, and a filter: report the error and exit.
+func Become(role Role, sandbox string, who conf.ID, program Program, gifts sockets.Gifts) error {
 	row, err := profileOf(role)
 	if err != nil {
 		return err
@@ -46,8 +50,9 @@ func Become(role Role, who conf.ID, program Program, gifts sockets.Gifts) error 
 	if err := program.place(gifts); err != nil {
 		return fmt.Errorf("jail: %s: gifts: %w", role, err)
 	}
+	e := entrance{who: who, program: program.FD, gifts: placed(gifts), lenient: sandbox == bestEffort}
 	for _, layer := range row.door {
-		if err := layer.pass(who); err != nil {
+		if err := layer.pass(e); err != nil {
 			return fmt.Errorf("jail: %s: %s: %w", role, layer.name, err)
 		}
 	}
@@ -62,13 +67,31 @@ func Seal(role Role) error {
 	if err != nil {
 		return err
 	}
-	for _, layer := range row.seal {
-		if err := layer.pass(conf.ID{}); err != nil {
+	return passAll(role, row.seal)
+}
+
+// Confine is the last statement of a child's main before it meets strangers: from here on
+// it can do what it does all day, and none of what took to get here.
+func Confine(role Role) error {
+	row, err := profileOf(role)
+	if err != nil {
+		return err
+	}
+	return passAll(role, row.confine)
+}
+
+// passAll passes layers behind the door.
+func passAll(role Role, layers []layer) error {
+	for _, layer := range layers {
+		if err := layer.pass(entrance{}); err != nil {
 			return fmt.Errorf("jail: %s: %s: %w", role, layer.name, err)
 		}
 	}
 	return nil
 }
+
+// bestEffort is the sandbox of a plan that does not demand what the kernel does not have.
+const bestEffort = "best-effort"
 
 // place gives this thread a descriptor table of its own in which 0 is /dev/null,
 // 1 is stdout, the gifts follow stderr, and everything else closes on exec. The
@@ -111,6 +134,15 @@ func (p *Program) place(gifts sockets.Gifts) error {
 		return fmt.Errorf("close_range: %w", err)
 	}
 	return nil
+}
+
+// placed are the gifts where place has put them.
+func placed(gifts sockets.Gifts) sockets.Gifts {
+	there := slices.Clone(gifts)
+	for i := range there {
+		there[i].FD = sockets.FirstGift + i
+	}
+	return there
 }
 
 // aside copies fd to a number that is no gift's place.

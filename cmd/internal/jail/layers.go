@@ -6,8 +6,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"sallyport/conf"
 )
 
 // The layers act on the calling thread by raw calls: Go's own wrappers of
@@ -15,14 +13,14 @@ import (
 // linked in (the race detector).
 
 // leaveFolder ends the starter's folder as a way to what its user may not reach by path.
-func leaveFolder(conf.ID) error {
+func leaveFolder(entrance) error {
 	return unix.Chdir("/") // of all threads: this process is about to be another
 }
 
 // leaveKeyring leaves the starter's session keyring, whose keys root's tools put
 // there, for a new and empty one, keyctl_join_session_keyring(3). A kernel
 // without keys, or a container's filter, has none to leave.
-func leaveKeyring(conf.ID) error {
+func leaveKeyring(entrance) error {
 	_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0) // by name "" it would be a name
 	switch err {
 	case unix.ENOSYS, unix.EPERM, unix.EDQUOT:
@@ -34,7 +32,7 @@ func leaveKeyring(conf.ID) error {
 // limitResources forbids core files and locked memory, and allows as many
 // descriptors as the hard limit does. Limits are only lowered, which needs no
 // capability; RLIMIT_FSIZE stays, for stderr may be a file.
-func limitResources(conf.ID) error {
+func limitResources(entrance) error {
 	for _, limit := range []int{unix.RLIMIT_CORE, unix.RLIMIT_MEMLOCK} {
 		if err := unix.Prlimit(0, limit, &unix.Rlimit{}, nil); err != nil {
 			return err
@@ -50,7 +48,7 @@ func limitResources(conf.ID) error {
 
 // emptyBoundingSet drops every capability from the bounding set. Without
 // CAP_SETPCAP it cannot, and Lacking says so.
-func emptyBoundingSet(conf.ID) error {
+func emptyBoundingSet(entrance) error {
 	for _, capability := range boundingSet() {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0)
 		if err != nil && !errors.Is(err, unix.EPERM) {
@@ -78,7 +76,8 @@ func boundingSet() []int {
 
 // changeGroups makes the supplementary groups those of who. Without CAP_SETGID it
 // cannot, and Lacking says so.
-func changeGroups(who conf.ID) error {
+func changeGroups(e entrance) error {
+	who := e.who
 	groups := make([]uint32, len(who.Groups)+1) // one more, to point to when there is none
 	for i, gid := range who.Groups {
 		groups[i] = uint32(gid)
@@ -92,7 +91,8 @@ func changeGroups(who conf.ID) error {
 
 // changeIdentity makes all four group ids and all four user ids those of who.
 // The filesystem ids follow the effective ones.
-func changeIdentity(who conf.ID) error {
+func changeIdentity(e entrance) error {
+	who := e.who
 	gid, uid := uintptr(who.GID), uintptr(who.UID)
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
 		return fmt.Errorf("gid %d: %w", who.GID, errno)
@@ -106,7 +106,7 @@ func changeIdentity(who conf.ID) error {
 // clearCapabilities empties the ambient, permitted, effective and inheritable
 // sets. A process that began with an ambient or file capability, and kept its
 // uid, still has them here.
-func clearCapabilities(conf.ID) error {
+func clearCapabilities(entrance) error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return err
 	}
@@ -116,25 +116,25 @@ func clearCapabilities(conf.ID) error {
 }
 
 // refuseNewPrivileges makes every later execve grant nothing.
-func refuseNewPrivileges(conf.ID) error {
+func refuseNewPrivileges(entrance) error {
 	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 }
 
 // closeUmask keeps whatever a process of ours creates to itself.
-func closeUmask(conf.ID) error {
+func closeUmask(entrance) error {
 	unix.Umask(0o077)
 	return nil
 }
 
 // dieWithParent has the kernel kill this process when the thread that started
 // it ends. Until here the signal asked for at the fork has covered the process.
-func dieWithParent(conf.ID) error {
+func dieWithParent(entrance) error {
 	return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0)
 }
 
 // refuseDumps keeps other processes of the same uid from attaching, and the
 // kernel from writing memory to a file.
-func refuseDumps(conf.ID) error {
+func refuseDumps(entrance) error {
 	if err := unix.Prlimit(0, unix.RLIMIT_CORE, &unix.Rlimit{}, nil); err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func refuseDumps(conf.ID) error {
 }
 
 // demandIdentity refuses uid 0 and a uid or gid that could be changed back.
-func demandIdentity(conf.ID) error {
+func demandIdentity(entrance) error {
 	ruid, euid, suid := unix.Getresuid()
 	rgid, egid, sgid := unix.Getresgid()
 	switch {
@@ -158,7 +158,7 @@ func demandIdentity(conf.ID) error {
 
 // demandNoCapability refuses any permitted, effective, inheritable or ambient
 // capability. Ambient ones are permitted ones (capabilities(7)).
-func demandNoCapability(conf.ID) error {
+func demandNoCapability(entrance) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
 	if err := unix.Capget(&header, &sets[0]); err != nil {
@@ -171,7 +171,7 @@ func demandNoCapability(conf.ID) error {
 }
 
 // demandNoNewPrivileges refuses a process that an execve could still lift.
-func demandNoNewPrivileges(conf.ID) error {
+func demandNoNewPrivileges(entrance) error {
 	set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 	if err != nil {
 		return err
@@ -180,18 +180,4 @@ func demandNoNewPrivileges(conf.ID) error {
 		return errors.New("is not set")
 	}
 	return nil
-}
-
-// Lacking names what this process could not give away because it was started
-// without the privilege that takes: said once at start, for an operator who
-// expects more. It is empty where boot was root.
-func Lacking() []string {
-	var lacking []string
-	if len(boundingSet()) > 0 {
-		lacking = append(lacking, "bounding set")
-	}
-	if groups, err := unix.Getgroups(); err != nil || len(groups) > 0 {
-		lacking = append(lacking, "groups")
-	}
-	return lacking
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"sallyport/conf"
+	"sallyport/sockets"
 )
 
 // A Role is what a process is for; it names a row of the table.
@@ -19,18 +20,27 @@ const (
 	App       Role = "app"        // an app: a program that is not ours
 )
 
-// A profile is what a role goes through: at the door, before its binary runs,
-// and as the first statement of its main.
+// A profile is what a role goes through: at the door, before its binary runs, as the
+// first statement of its main, and once it is wired.
 type profile struct {
-	door []layer
-	seal []layer // none for an app, which does not know us
+	door    []layer
+	seal    []layer // none for an app, which does not know us
+	confine []layer // of who meets strangers
 }
 
 // A layer takes one thing away from the calling thread, or from the process
 // where the kernel knows no threads in the matter.
 type layer struct {
 	name string
-	pass func(who conf.ID) error
+	pass func(entrance) error
+}
+
+// An entrance is what the layers of a door are told. Behind it, they know it.
+type entrance struct {
+	who     conf.ID
+	program int // descriptor of what is executed; meaningless for an app
+	gifts   sockets.Gifts
+	lenient bool // what the kernel does not have is not demanded
 }
 
 // profiles is the table: what each role gives away, in order. The order counts:
@@ -56,10 +66,13 @@ func profiles() map[Role]profile {
 	ours := slices.Concat([]layer{{"folder", leaveFolder}, {"resource limits", limitResources}}, shed)
 	parent := layer{"parent-death signal", dieWithParent}
 	child := slices.Concat(ours, []layer{parent})
+	// Files and calls last, because the others need them.
+	alone := slices.Concat(child, []layer{{"landlock", leaveAll}, {seccompPrefix + "start", filterThread(inStart)}})
+	warding := slices.Concat(ours, []layer{{"landlock", leaveMost}, {seccompPrefix + "warden", filterThread(inWarden)}})
 	return map[Role]profile{
-		Warden:    {door: ours, seal: seal}, // the leash ends it: the signal does not cross uids
-		Core:      {door: child, seal: seal},
-		Keeper:    {door: child, seal: seal},
+		Warden:    {door: warding, seal: seal}, // the leash ends it: the signal does not cross uids
+		Core:      {door: alone, seal: seal, confine: []layer{{seccompPrefix + "core", filterProcess(inCore)}}},
+		Keeper:    {door: alone, seal: seal, confine: []layer{{seccompPrefix + "keeper", filterProcess(inKeeper)}}},
 		AppWarden: {door: shed, seal: seal},
 		App:       {door: slices.Concat(shed, []layer{parent})},
 	}

@@ -1,0 +1,42 @@
+//go:build drill && !race && !jail_off
+
+package jail
+
+import (
+	"strconv"
+	"strings"
+)
+
+// drill is set by the linker, for tests that show what each layer is for:
+//
+//	-tags drill -ldflags "-X sallyport/cmd/internal/jail.drill=landlock=2,seccomp=off"
+//
+// landlock=N caps the ABI, landlock=0 is none of it; seccomp=off lays no filter;
+// seccomp=absent is a kernel without filters;
+// seccomp=kill kills where the filter would refuse, so that not one refusal goes unseen.
+var drill string
+
+// switches are those that the drill says.
+func switches() settings {
+	s := settings{landlockMost: landlockNewest, otherwise: refuse}
+	for word := range strings.SplitSeq(drill, ",") {
+		name, value, _ := strings.Cut(word, "=")
+		switch {
+		case name == "landlock":
+			most, err := strconv.Atoi(value)
+			if err != nil {
+				panic("BUG: drill " + drill)
+			}
+			s.landlockMost = most
+		case word == "seccomp=off":
+			s.noSeccomp = true
+		case word == "seccomp=absent":
+			s.seccompAbsent = true
+		case word == "seccomp=kill":
+			s.otherwise = kill
+		case word != "":
+			panic("BUG: drill " + drill)
+		}
+	}
+	return s
+}
