@@ -210,13 +210,16 @@ func TestQueueClockOfUploads(t *testing.T) {
 	}
 }
 
-// TestEvents: a stream of events comes event by event.
+// TestEvents: a stream of events comes event by event, whatever it is called, and also if
+// the app writes to its connection itself.
 func TestEvents(t *testing.T) {
-	for _, kind := range []string{"uvicorn", "puma"} {
-		t.Run(kind, func(t *testing.T) {
+	for _, c := range [][2]string{
+		{"uvicorn", "/events"}, {"uvicorn", "/stream"}, {"puma", "/events"}, {"puma", "/hijack"}, {"puma", "/seized"},
+	} {
+		t.Run(c[0]+c[1], func(t *testing.T) {
 			s := newScene(t)
-			s.shop(kind)
-			curl := s.curl("--no-buffer", "http://shop.test/events?name=events")
+			s.shop(c[0])
+			curl := s.curl("--no-buffer", "http://shop.test"+c[1]+"?name=events")
 			stdout, err := curl.StdoutPipe()
 			s.must(err)
 			s.must(curl.Start())

@@ -6,6 +6,18 @@ run lambda { |env|
   next [200, { "Content-Type" => "text/plain" }, Answers.stream(query)] if path == "/stream"
   next [200, { "Content-Type" => "text/event-stream" }, Answers.stream(query)] if path == "/events"
 
+  if path == "/hijack" # the head is Puma's, the body goes to the socket
+    body = lambda { |io| Answers.stream(query).each { |event| io.write(event) }; io.close }
+    next [200, { "Content-Type" => "text/event-stream", "rack.hijack" => body }, []]
+  end
+  if path == "/seized" # all of it does
+    io = env["rack.hijack"].call
+    io.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+    Answers.stream(query).each { |event| io.write(event) }
+    io.close
+    next [200, {}, []]
+  end
+
   kind = "application/json"
   body = case path
          when "/wait" then kind = "text/plain"; Answers.meet(query)

@@ -10,6 +10,7 @@ Every app in this folder answers the same paths:
     /nap     like /, but 100 ms later; WSGI only
     /large   so many MiB (?mib=10); WSGI only
     /events  like /stream, as text/event-stream; uvicorn and Rack only
+    /hijack  like /events, by rack.hijack of a body; /seized by that of the whole answer; Rack only
     /ws      a WebSocket that sends back what it gets; ASGI and node
 
 The plain apps answer any other path like /. Those of a framework (Flask,
