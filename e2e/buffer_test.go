@@ -158,13 +158,16 @@ func TestSlowReaders(t *testing.T) {
 	const slow, mib = 60, 10
 	s := newScene(t)
 	s.app("gunicorn-sync")
-	s.write("sallyport.toml", "spool = { memory = \"1GiB\", per_app = \"100%\" }\n"+twoWorkers)
+	s.write("sallyport.toml", control+"spool = { memory = \"1GiB\", per_app = \"100%\" }\n"+twoWorkers)
 	h := s.start()
 	clients := s.slowly(h.http, slow, fmt.Sprintf("GET /large?mib=%d HTTP/1.1\r\nHost: shop.test\r\n\r\n", mib))
 	quick(t, h.http, 100) // behind 60 answers that nobody reads
 	await(t, "the app to be rid of all", func() bool { return atApp(t, s.path("app/app.sock")) == 0 })
 	if n := len(h.find("request answered", "target=/large*")); n > 0 {
 		t.Fatalf("%d of the answers were read", n)
+	}
+	if r := s.shopStatus(); r.Drained != slow || r.Clogged != 0 {
+		t.Errorf("%+v", r)
 	}
 	for i := range clients {
 		status, body, err := clients[i].answer()

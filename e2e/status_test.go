@@ -28,6 +28,8 @@ type appReport struct {
 	Holds       int    `json:"holds"`
 	Retries     int    `json:"retries"`
 	Failed      int    `json:"failed"`
+	Drained     int    `json:"drained"`
+	Clogged     int    `json:"clogged"`
 	Members     []memberReport
 }
 

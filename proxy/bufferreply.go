@@ -7,6 +7,7 @@ import (
 
 	"sallyport/proxy/message"
 	"sallyport/upstream"
+	"sallyport/upstream/board"
 	"sallyport/upstream/spool"
 )
 
@@ -26,6 +27,7 @@ type replyBody struct {
 	resp  *message.Response // the lease's
 	share *spool.App
 	meter *Meter
+	app   *upstream.App
 
 	spool   *spool.Spool // nil until Behind
 	atEnd   bool         // nothing more is the lease's to give; only while there is no spool
@@ -38,8 +40,8 @@ type replyBody struct {
 }
 
 // begin readies b for the body of resp.
-func (b *replyBody) begin(lease *upstream.Lease, resp *message.Response, share *spool.App, meter *Meter) {
-	b.lease, b.resp, b.share, b.meter = lease, resp, share, meter
+func (b *replyBody) begin(lease *upstream.Lease, resp *message.Response, app *upstream.App, share *spool.App, meter *Meter) {
+	b.lease, b.resp, b.app, b.share, b.meter = lease, resp, app, share, meter
 	b.spool, b.atEnd, b.short, b.surplus = nil, false, false, nil
 	b.trailer.Reset()
 	if b.over == nil {
@@ -117,10 +119,12 @@ func (b *replyBody) Behind() {
 		if !b.short {
 			b.short = true
 			b.meter.Held.Add(1)
+			b.app.Count(board.Clogged)
 		}
 		return
 	}
 	b.meter.Drained.Add(1)
+	b.app.Count(board.Drained)
 	b.lease.Leave()
 	b.spool = s
 	go b.drain()

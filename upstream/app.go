@@ -80,6 +80,9 @@ func (a *App) Close() {
 // 4 KiB of nginx are its best-known 502.
 var replyLimits = conf.Limits{HeadBytes: 128 << 10, LineBytes: 64 << 10, Fields: 500}
 
+// Count adds one to what is counted of a, for status.
+func (a *App) Count(what board.Tally) { a.queue.Count(what) }
+
 // Send runs req on the least busy member: it takes a slot, waits for one where there is
 // none, takes an idle connection or makes one, sends the request and waits for the
 // first byte of the reply. While body still has to come, it is sent by a goroutine of

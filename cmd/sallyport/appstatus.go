@@ -46,6 +46,10 @@ type appStatus struct {
 	Holds       uint64         `json:"holds"`        // requests that waited for an absent app
 	Retries     uint64         `json:"retries"`      // times a request was sent, or tried, once more
 	Failed      uint64         `json:"failed"`       // requests without an answer of the app: 502, 504
+	Drained     uint64         `json:"drained"`      // replies that waited for slow clients without a slot
+	Clogged     uint64         `json:"clogged"`      // likewise with their slot: the spool was full
+	Overflowed  uint64         `json:"overflowed"`   // requests that had a slot early: the spool was full
+	SpoolFull   uint64         `json:"spool_full"`   // of 503: the spool was full
 	Members     []memberStatus `json:"members"`      // in the order of the file
 }
 
@@ -86,6 +90,8 @@ func (d *appDuty) status(r board.AppReport) appStatus {
 		Name: d.Name, MaxInFlight: d.InFlightMax, QueueLen: d.QueueLen, InFlight: r.InFlight, Queued: r.Queued,
 		QueueFull: r.Counts[board.Full], QueueTime: r.Counts[board.Late], Holds: r.Counts[board.Held],
 		Retries: r.Counts[board.Retried], Failed: r.Counts[board.Failed],
+		Drained: r.Counts[board.Drained], Clogged: r.Counts[board.Clogged],
+		Overflowed: r.Counts[board.Overflowed], SpoolFull: r.Counts[board.Unspooled],
 	}
 	for i, m := range r.Members {
 		state, why := memberUp, ""
@@ -111,10 +117,11 @@ func (s *status) printApps(to io.Writer) {
 		return
 	}
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nAPP\tIN FLIGHT\tQUEUED\tSERVED\tQUEUE FULL\tQUEUE TIME\tHOLDS\tRETRIES\tFAILED")
+	fmt.Fprintln(w, "\nAPP\tIN FLIGHT\tQUEUED\tSERVED\tQUEUE FULL\tQUEUE TIME\tHOLDS\tRETRIES\tFAILED\tDRAINED\tSPOOL FULL")
 	for _, a := range s.Apps {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", a.Name, outOf(a.InFlight, a.MaxInFlight*len(a.Members)),
-			outOf(a.Queued, a.QueueLen), a.Served, a.QueueFull, a.QueueTime, a.Holds, a.Retries, a.Failed)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", a.Name, outOf(a.InFlight, a.MaxInFlight*len(a.Members)),
+			outOf(a.Queued, a.QueueLen), a.Served, a.QueueFull, a.QueueTime, a.Holds, a.Retries, a.Failed,
+			a.Drained, a.Clogged+a.Overflowed+a.SpoolFull)
 	}
 	fmt.Fprintln(w, "\nAPP\tMEMBER\tSTATE\tIN FLIGHT\tSERVED\tEJECTIONS\tCHECKS FAILED\tPID\tUSER\tCOMMAND")
 	for _, a := range s.Apps {

@@ -7,12 +7,16 @@ type Tally int
 
 // What is counted of an app.
 const (
-	Full    Tally = iota // requests refused because the queue was full
-	Late                 // requests refused because queue.time was over
-	Held                 // requests that waited for an absent app
-	Retried              // times a request was sent, or its connection tried, once more
-	Failed               // requests that got no answer from the app: 502 and 504
-	Tallies = 5
+	Full       Tally = iota // requests refused because the queue was full
+	Late                    // requests refused because queue.time was over
+	Held                    // requests that waited for an absent app
+	Retried                 // times a request was sent, or its connection tried, once more
+	Failed                  // requests that got no answer from the app: 502 and 504
+	Drained                 // replies whose client fell behind, and that waited for it without a slot
+	Clogged                 // likewise, but with their slot, as the spool had no room
+	Overflowed              // requests that had a slot before they were complete, as the spool had no room
+	Unspooled               // requests refused because the spool had no room
+	Tallies    = 9
 )
 
 // A MemberTally is what is counted of a member, likewise.
