@@ -45,6 +45,7 @@ func manyApps(t *testing.T, apps, members int) *warden {
 	t.Cleanup(func() { shared.Close(); w.board.Unmap() })
 	q := shared.Queue(apps - 1)
 	q.Count(board.Late)
+	q.Count(board.Clogged)
 	q.CountMember(members-1, board.Served)
 	q.Lose(members-1, board.Trouble(unix.ECONNREFUSED))
 	q.Judge(0, board.BadStatus(500))
@@ -55,9 +56,11 @@ func manyApps(t *testing.T, apps, members int) *warden {
 func TestAppStatus(t *testing.T) {
 	all := manyApps(t, 2, 2).appStatuses()
 	want := `[{Name:app0 MaxInFlight:3 QueueLen:5 InFlight:0 Queued:0 Served:0 QueueFull:0 QueueTime:0 Holds:0 Retries:0 Failed:0 ` +
+		`Drained:0 Clogged:0 Overflowed:0 SpoolFull:0 ` +
 		`Members:[{Socket:/run/app0/0.sock State:up Why: InFlight:0 Served:0 Ejections:0 Checks:0 ChecksFailed:0 Peer:<nil>} ` +
 		`{Socket:/run/app0/1.sock State:up Why: InFlight:0 Served:0 Ejections:0 Checks:0 ChecksFailed:0 Peer:<nil>}]} ` +
 		`{Name:app1 MaxInFlight:3 QueueLen:5 InFlight:0 Queued:0 Served:1 QueueFull:0 QueueTime:1 Holds:0 Retries:0 Failed:0 ` +
+		`Drained:0 Clogged:1 Overflowed:0 SpoolFull:0 ` +
 		`Members:[{Socket:/run/app1/0.sock State:out Why:check: status 500 InFlight:0 Served:0 Ejections:0 Checks:1 ChecksFailed:1 Peer:<nil>} ` +
 		`{Socket:/run/app1/1.sock State:out Why:connect: connection refused InFlight:0 Served:1 Ejections:1 Checks:0 ChecksFailed:0 Peer:<nil>}]}]`
 	if got := fmt.Sprintf("%+v", all); got != want {
