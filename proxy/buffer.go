@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"sallyport/proxy/message"
-	"sallyport/upstream/board"
+	"sallyport/upstream"
 	"sallyport/upstream/spool"
 )
 
@@ -119,14 +119,14 @@ func (f *Forwarder) hold(p *passage, piece []byte) error {
 			return err
 		case s.Overflow():
 			f.Meter.Overflowed.Add(1)
-			p.app.Count(board.Overflowed)
+			p.app.Count(upstream.Overflowed)
 			p.short = true
 			p.held.rest, p.held.live = piece, &p.body
 			return nil
 		}
 		waited := s.Await(p.exchange.Stream, f.bodyIdle)
 		if errors.Is(waited, os.ErrDeadlineExceeded) {
-			p.app.Count(board.Unspooled)
+			p.app.Count(upstream.Unspooled)
 			return refusalOfFull(err)
 		} else if waited != nil {
 			return waited

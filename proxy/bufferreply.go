@@ -7,7 +7,6 @@ import (
 
 	"sallyport/proxy/message"
 	"sallyport/upstream"
-	"sallyport/upstream/board"
 	"sallyport/upstream/spool"
 )
 
@@ -119,12 +118,12 @@ func (b *replyBody) Behind() {
 		if !b.short {
 			b.short = true
 			b.meter.Held.Add(1)
-			b.app.Count(board.Clogged)
+			b.app.Count(upstream.Clogged)
 		}
 		return
 	}
 	b.meter.Drained.Add(1)
-	b.app.Count(board.Drained)
+	b.app.Count(upstream.Drained)
 	b.lease.Leave()
 	b.spool = s
 	go b.drain()

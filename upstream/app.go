@@ -80,6 +80,14 @@ func (a *App) Close() {
 // 4 KiB of nginx are its best-known 502.
 var replyLimits = conf.Limits{HeadBytes: 128 << 10, LineBytes: 64 << 10, Fields: 500}
 
+// What whoever buffers bodies counts of an app; see package board.
+const (
+	Drained    = board.Drained
+	Clogged    = board.Clogged
+	Overflowed = board.Overflowed
+	Unspooled  = board.Unspooled
+)
+
 // Count adds one to what is counted of a, for status.
 func (a *App) Count(what board.Tally) { a.queue.Count(what) }
 
