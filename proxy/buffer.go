@@ -118,7 +118,6 @@ func (f *Forwarder) hold(p *passage, piece []byte) error {
 		case !errors.Is(err, spool.ErrFull):
 			return err
 		case s.Overflow():
-			f.Meter.Overflowed.Add(1)
 			p.app.Count(upstream.Overflowed)
 			p.short = true
 			p.held.rest, p.held.live = piece, &p.body

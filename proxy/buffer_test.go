@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sallyport/conf"
+	"sallyport/upstream/board"
 )
 
 // runBuffered tells s over every engine with buffering.
@@ -23,6 +24,9 @@ func runBuffered(t *testing.T, s story) {
 	t.Run(s.name+"/h1+buffer", func(t *testing.T) { tell(t, s, false) })
 	t.Run(s.name+"/h1+buffer+tls", func(t *testing.T) { tell(t, s, true) })
 }
+
+// counted is what was counted of the app.
+func (w *world) counted(what board.Tally) uint64 { return w.shared.Queue(0).Report().Counts[what] }
 
 // scarce is a spool with room for a part of a long body.
 func scarce(plan *conf.Core) { plan.Spool = conf.Spool{Bytes: 1 << 20, AppBytes: 256 << 10} }
@@ -199,7 +203,7 @@ func TestSpoolFull(t *testing.T) {
 			c.fail("%v", err)
 		}
 		c.logged(`"status":200`, `"spool":"full"`)
-		if n := c.meter.Overflowed.Load(); n != 2 {
+		if n := c.counted(board.Overflowed); n != 2 {
 			c.fail("%d were sent as they came", n)
 		}
 	}})
@@ -293,8 +297,8 @@ func TestDrainedReplies(t *testing.T) {
 			if len(resp.TransferEncoding) > 0 && name != "until close" && resp.Trailer.Get("Sum") != "7" {
 				c.fail("trailer %v", resp.Trailer)
 			}
-			if c.meter.Drained.Load() != 1 {
-				c.fail("%d were drained", c.meter.Drained.Load())
+			if c.counted(board.Drained) != 1 {
+				c.fail("%d were drained", c.counted(board.Drained))
 			}
 			c.say(get())
 			<-rid
@@ -335,8 +339,8 @@ func TestRepliesThatWait(t *testing.T) {
 			if resp.Header["X-Accel-Buffering"] != nil {
 				side.fail("%v", resp.Header)
 			}
-			if short := strings.HasSuffix(name, "none"); short != (side.meter.Held.Load() == 1) {
-				side.fail("%d were held", side.meter.Held.Load())
+			if short := strings.HasSuffix(name, "none"); short != (side.counted(board.Clogged) == 1) {
+				side.fail("%d were held", side.counted(board.Clogged))
 			}
 		}})
 	}
@@ -432,7 +436,7 @@ func TestClientCatchesUp(t *testing.T) {
 		var resp *http.Response
 		b := make([]byte, len(part))
 		for i := range times {
-			for c.meter.Drained.Load() == uint64(i) {
+			for c.counted(board.Drained) == uint64(i) {
 				c.yield()
 			}
 			if resp == nil {
@@ -476,7 +480,7 @@ func TestDrainedEvents(t *testing.T) {
 		}
 	}, client: func(c *clientSide) {
 		c.say(get())
-		for c.meter.Drained.Load() == 0 {
+		for c.counted(board.Drained) == 0 {
 			c.yield()
 		}
 		resp, err := http.ReadResponse(c.r, nil)

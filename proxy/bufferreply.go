@@ -25,7 +25,6 @@ type replyBody struct {
 	lease *upstream.Lease   // nil when it was released; guarded by mu once the rest is drained
 	resp  *message.Response // the lease's
 	share *spool.App
-	meter *Meter
 	app   *upstream.App
 
 	spool   *spool.Spool // nil until Behind
@@ -39,8 +38,8 @@ type replyBody struct {
 }
 
 // begin readies b for the body of resp.
-func (b *replyBody) begin(lease *upstream.Lease, resp *message.Response, app *upstream.App, share *spool.App, meter *Meter) {
-	b.lease, b.resp, b.app, b.share, b.meter = lease, resp, app, share, meter
+func (b *replyBody) begin(lease *upstream.Lease, resp *message.Response, app *upstream.App, share *spool.App) {
+	b.lease, b.resp, b.app, b.share = lease, resp, app, share
 	b.spool, b.atEnd, b.short, b.surplus = nil, false, false, nil
 	b.trailer.Reset()
 	if b.over == nil {
@@ -117,12 +116,10 @@ func (b *replyBody) Behind() {
 		s.Close()
 		if !b.short {
 			b.short = true
-			b.meter.Held.Add(1)
 			b.app.Count(upstream.Clogged)
 		}
 		return
 	}
-	b.meter.Drained.Add(1)
 	b.app.Count(upstream.Drained)
 	b.lease.Leave()
 	b.spool = s

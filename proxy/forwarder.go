@@ -173,7 +173,7 @@ func (f *Forwarder) forward(p *passage) {
 		f.pipe(p, lease, resp)
 	default:
 		buffered = true
-		p.reply.begin(lease, resp, p.app, p.share, &f.Meter)
+		p.reply.begin(lease, resp, p.app, p.share)
 		f.reply(p, resp)
 	}
 }

@@ -10,10 +10,6 @@ type Meter struct {
 	Classes [6]atomic.Uint64 // answers by the hundreds of their status; 0: none was sent
 	Unclear atomic.Uint64    // fields taken out because of "_" or "." in their name
 
-	Drained    atomic.Uint64 // replies whose client fell behind, and that waited for it without a slot
-	Held       atomic.Uint64 // likewise, but with their slot, as the spool had no room
-	Overflowed atomic.Uint64 // requests that had a slot before they were complete, as the spool had no room
-
 	refusals sync.Map // cause -> *atomic.Uint64; causes are constants, so there are few
 }
 

@@ -56,24 +56,9 @@ func privsCommand(args []string) int {
 	if code, ok := parse(flags, args); !ok {
 		return code
 	}
-	if *control == "" {
-		found, mistakes := controlOf(*path)
-		if found == "" {
-			return complain(mistakes)
-		}
-		*control = found
-	}
-	text, err := askStatus(*control)
-	var s status
-	if err == nil {
-		err = json.Unmarshal(text, &s)
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "sallyport privs: %s: %v\n", *control, err)
-		if hint := stopHint(err); hint != "" {
-			fmt.Fprintln(os.Stderr, "hint: "+hint)
-		}
-		return exitCheck
+	s, code, ok := askFor("privs", *control, *path)
+	if !ok {
+		return code
 	}
 	report := privilegesReport{LandlockABI: jail.LandlockABI(), Processes: procfs("/proc").all(&s)}
 	if *asJSON {

@@ -97,6 +97,30 @@ func (w *warden) coreStatus(ward *ward) *coreStatus {
 	return s
 }
 
+// askFor asks the main warden at control, or at what the file at path has, how it is. If
+// that failed it was said why in the name of a command, whose exit code is code.
+func askFor(command, control, path string) (s status, code int, ok bool) {
+	if control == "" {
+		found, mistakes := controlOf(path)
+		if found == "" {
+			return s, complain(mistakes), false
+		}
+		control = found
+	}
+	text, err := askStatus(control)
+	if err == nil {
+		err = json.Unmarshal(text, &s)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "sallyport %s: %s: %v\n", command, control, err)
+		if hint := stopHint(err); hint != "" {
+			fmt.Fprintln(os.Stderr, "hint: "+hint)
+		}
+		return s, exitCheck, false
+	}
+	return s, exitFine, true
+}
+
 // statusCommand asks the main warden how it is.
 func statusCommand(args []string) int {
 	flags, path := newFlags("status")
@@ -106,24 +130,9 @@ func statusCommand(args []string) int {
 	if code, ok := parse(flags, args); !ok {
 		return code
 	}
-	if *control == "" {
-		found, mistakes := controlOf(*path)
-		if found == "" {
-			return complain(mistakes)
-		}
-		*control = found
-	}
-	text, err := askStatus(*control)
-	var s status
-	if err == nil {
-		err = json.Unmarshal(text, &s)
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "sallyport status: %s: %v\n", *control, err)
-		if hint := stopHint(err); hint != "" {
-			fmt.Fprintln(os.Stderr, "hint: "+hint)
-		}
-		return exitCheck
+	s, code, ok := askFor("status", *control, *path)
+	if !ok {
+		return code
 	}
 	switch {
 	case *asJSON:
