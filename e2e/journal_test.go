@@ -84,6 +84,18 @@ func (j *journal) says(text string) bool {
 	return slices.ContainsFunc(j.lines, func(l line) bool { return strings.Contains(l.text, text) })
 }
 
+// count tells how many lines begin with this text.
+func (j *journal) count(prefix string) (n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, l := range j.lines {
+		if strings.HasPrefix(l.text, prefix) {
+			n++
+		}
+	}
+	return n
+}
+
 // wait returns the first line with this message and these facts, and ends the
 // test when none comes.
 func (j *journal) wait(t *testing.T, message string, facts ...string) line {

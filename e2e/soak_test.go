@@ -21,7 +21,7 @@ const soakTime = 6 * time.Second
 
 // long is two apps behind two cores: one that does much at a time, keeps connections,
 // streams and has WebSockets; and one of two workers that do one thing at a time.
-const long = `workers = 2
+const long = control + `workers = 2
 listen = { http = ["127.0.0.1:0"], https = ["127.0.0.1:0"], advertise_port = 443 }
 log = { access = false, level = "warn" }
 [[site]]
@@ -75,6 +75,8 @@ func TestSoak(t *testing.T) {
 	k := newSoak(t)
 	k.undisturbed(span / 2)
 	k.disturbed(span / 2)
+	k.emptied()
+	k.stacks()
 	k.account()
 }
 
@@ -142,9 +144,13 @@ func (k *soak) undisturbed(span time.Duration) {
 	after := k.uses()
 	for name, b := range before {
 		a := after[name]
-		k.t.Logf("%s: descriptors %d, then %d; PSS %d KiB, then %d KiB", name, b.descriptors, a.descriptors, b.memory, a.memory)
+		k.t.Logf("%s: descriptors %d, then %d; threads %d, then %d; PSS %d KiB, then %d KiB; at most %s resident",
+			name, b.descriptors, a.descriptors, b.threads, a.threads, b.memory, a.memory, a.peak)
 		if a.descriptors > b.descriptors+64 { // pipes and connections to apps are kept, with limits
 			k.t.Errorf("%s: %d descriptors became %d", name, b.descriptors, a.descriptors)
+		}
+		if a.threads > b.threads+16 {
+			k.t.Errorf("%s: %d threads became %d", name, b.threads, a.threads)
 		}
 		if a.memory > b.memory*3/2+16<<10 { // of caches that fill with the first of each kind
 			k.t.Errorf("%s: %d KiB became %d KiB", name, b.memory, a.memory)
@@ -161,7 +167,10 @@ func (k *soak) during(span time.Duration) {
 }
 
 // A usage is what a process has.
-type usage struct{ descriptors, memory int }
+type usage struct {
+	descriptors, threads, memory int
+	peak                         string
+}
 
 // uses tells it of every process of the house that serves, once clients are gone.
 func (k *soak) uses() map[string]usage {
@@ -177,7 +186,11 @@ func (k *soak) uses() map[string]usage {
 		k.must(err)
 		size, err := strconv.Atoi(strings.TrimSuffix(memory["Pss"], " kB"))
 		k.must(err)
-		found[p.String()] = usage{len(held), size}
+		facts, err := status(fmt.Sprintf("/proc/%d/status", p.pid))
+		k.must(err)
+		threads, err := strconv.Atoi(facts["Threads"])
+		k.must(err)
+		found[p.String()] = usage{len(held), threads, size, facts["VmHWM"]}
 	}
 	return found
 }
@@ -206,6 +219,50 @@ func (k *soak) disturbed(span time.Duration) {
 	}
 	k.done.Wait()
 	k.t.Logf("kills and reloads: %v", counts)
+}
+
+// emptied is what the board says with nobody there: no slot is taken and nobody waits, and
+// also the cores that were killed have left nothing behind.
+func (k *soak) emptied() {
+	k.t.Helper()
+	await(k.t, "free slots and empty queues", func() bool {
+		for _, app := range k.appStatuses() {
+			if app.InFlight+app.Queued > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	for _, app := range k.appStatuses() {
+		k.t.Logf("%s: served %d, queue full %d, queue time over %d, held %d, retried %d, failed %d, drained %d, clogged %d",
+			app.Name, app.Served, app.QueueFull, app.QueueTime, app.Holds, app.Retries, app.Failed, app.Drained, app.Clogged)
+	}
+}
+
+// idleGoroutines is more than a core or keeper has that nobody is connected to: the loop,
+// the collector's, and workers that wait for the next turn.
+const idleGoroutines = 64
+
+// stackHead begins the line of each.
+const stackHead = "goroutine "
+
+// stacks ends every core and keeper by SIGQUIT, at which Go's runtime writes a line for each
+// goroutine, and counts them.
+func (k *soak) stacks() {
+	k.t.Helper()
+	for _, p := range ours() {
+		if p.name == "sallyport" {
+			continue
+		}
+		before := k.h.count(stackHead)
+		k.must(syscall.Kill(p.pid, syscall.SIGQUIT))
+		k.h.wait(k.t, "process died", fmt.Sprintf("pid=%d", p.pid)) // and so all is there that the process has written
+		n := k.h.count(stackHead) - before
+		k.t.Logf("%s: %d goroutines", p, n)
+		if n == 0 || n > idleGoroutines {
+			k.t.Errorf("%s: %d goroutines with nobody there", p, n)
+		}
+	}
 }
 
 // more waits until as many errands more have been run, or the time is over.

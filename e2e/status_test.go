@@ -51,16 +51,26 @@ type memberReport struct {
 	} `json:"peer"`
 }
 
-// shopStatus asks for the status of the one app of a scene.
-func (s *scene) shopStatus() appReport {
+// appStatuses asks for the status of all apps of a scene.
+func (s *scene) appStatuses() []appReport {
 	s.t.Helper()
 	out, code := s.shell("sallyport status -c sallyport.toml --json")
 	var r statusReport
 	decoder := json.NewDecoder(strings.NewReader(out))
-	if err := decoder.Decode(&r); err != nil || code != 0 || len(r.Apps) != 1 || r.Apps[0].Name != "shop" {
+	if err := decoder.Decode(&r); err != nil || code != 0 {
 		s.t.Fatalf("exit code %d, %v: %s", code, err, out)
 	}
-	return r.Apps[0]
+	return r.Apps
+}
+
+// shopStatus asks for the status of the one app of a scene.
+func (s *scene) shopStatus() appReport {
+	s.t.Helper()
+	apps := s.appStatuses()
+	if len(apps) != 1 || apps[0].Name != "shop" {
+		s.t.Fatalf("apps: %+v", apps)
+	}
+	return apps[0]
 }
 
 // control is a line of a file whose status can be asked for by whoever runs the test.
