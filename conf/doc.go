@@ -65,8 +65,8 @@
 //	limits.write_idle               duration  60s         built
 //	limits.keepalive_idle           duration  75s         built
 //	limits.requests_per_connection  number    0           built
-//	limits.connections_per_address  number    0           not yet: off accepted, else refused
-//	limits.rate                     number    0           not yet: off accepted, else refused
+//	limits.connections_per_address  number    0           built
+//	limits.rate                     number    0           built
 //
 //	spool                           table     -           built
 //	spool.memory                    size      256MiB      built
@@ -137,6 +137,10 @@
 //   - listen.advertise_port: the port of the first https address; 443 where that is no port.
 //   - limits.body_rate is bytes in a second of waiting for the client, averaged over
 //     the last twice limits.body_idle; over a minute where that is 0.
+//   - limits.connections_per_address and limits.rate, which is requests in a second (as
+//     many may come at once), are of one client, over all cores; an IPv6 address stands for
+//     its /64. trusted_proxies are not limited, but those that they name are: in
+//     X-Forwarded-For for the rate, in a PROXY header for both.
 //   - spool.folder: none, bodies are in memory. spool.memory is without a folder,
 //     spool.disk with one; spool.per_app is a size, or a share of whichever is used.
 //   - site.host and app.*.socket have to be there, and so has site.app unless

@@ -84,8 +84,8 @@ func keys() []key {
 		{name: "limits.write_idle", kind: takesDuration, fallback: "60s"},
 		{name: "limits.keepalive_idle", kind: takesDuration, fallback: "75s"},
 		{name: "limits.requests_per_connection", kind: takesNumber, fallback: "0", most: 1 << 30},
-		{name: "limits.connections_per_address", kind: takesNumber, fallback: "0", most: 1 << 30, part: "limits by address", on: refused},
-		{name: "limits.rate", kind: takesNumber, fallback: "0", most: 1 << 30, part: "limits by address", on: refused},
+		{name: "limits.connections_per_address", kind: takesNumber, fallback: "0", most: 1 << 30},
+		{name: "limits.rate", kind: takesNumber, fallback: "0", most: 1 << 20},
 
 		{name: "spool", kind: takesTable},
 		{name: "spool.memory", kind: takesSize, fallback: "256MiB", least: 1 << 20, most: 1 << 50},

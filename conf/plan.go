@@ -142,6 +142,8 @@ type Limits struct {
 	WriteIdle             time.Duration // without progress of a write
 	KeepaliveIdle         time.Duration // between two requests
 	RequestsPerConnection int
+	ConnectionsPerAddress int // of one client, over all cores; an IPv6 address stands for its /64
+	Rate                  int // requests in a second, likewise; as many may come at once
 }
 
 // A Spool is where the bodies of one core wait. Boot makes a file for each core;

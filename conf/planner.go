@@ -91,6 +91,8 @@ func (p *planner) limits() Limits {
 		WriteIdle:             s.duration("write_idle"),
 		KeepaliveIdle:         s.duration("keepalive_idle"),
 		RequestsPerConnection: int(s.number("requests_per_connection")),
+		ConnectionsPerAddress: int(s.number("connections_per_address")),
+		Rate:                  int(s.number("rate")),
 	}
 	if limits.LineBytes > limits.HeadBytes {
 		if s.written("line") != nil {

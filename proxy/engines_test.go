@@ -124,7 +124,7 @@ func tell(t *testing.T, s story, secure bool) {
 	forwarder.Buffer(w.arena)
 	w.engine = &h1.Engine{
 		Handler: forwarder, Limits: w.plan.Limits, Buffers: buffers,
-		Refused: forwarder.Refused, Ended: w.serving.Done,
+		Refused: forwarder.Refused, Ended: func(message.Peer) { w.serving.Done() },
 	}
 	w.serving.Add(2)
 	go w.acceptClients()

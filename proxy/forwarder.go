@@ -20,6 +20,9 @@ import (
 type Forwarder struct {
 	Meter Meter
 
+	// Admits reports whether a client may make a request now (limits.rate); nil: all may.
+	Admits func(client netip.Addr, now time.Time) bool
+
 	sites    *sites
 	rewriter rewriter
 	port     int // for redirects
@@ -40,6 +43,11 @@ func New(plan *conf.Core, apps []*upstream.App, log zerolog.Logger) *Forwarder {
 		access:   plan.Log.Access,
 	}
 }
+
+// errRate is the refusal of a request that others of the same client have left no room for:
+// "429 ... indicates that the user has sent too many requests in a given amount of time"
+// RFC 6585, section 4.
+var errRate = &message.Refusal{Status: 429, Cause: "more requests than limits.rate"}
 
 // A passage is an exchange on its way through the forwarder, and what the log
 // will say of it.
@@ -101,6 +109,10 @@ func (p *passage) reset() {
 func (f *Forwarder) pass(p *passage) {
 	req := &p.exchange.Request
 	f.rewriter.identify(p)
+	if f.Admits != nil && !f.Admits(f.rewriter.origin(p), p.exchange.Begun) {
+		f.refuse(p, errRate)
+		return
+	}
 	site := f.sites.find(req.Authority)
 	if site == nil {
 		f.answer(p, message.Page{Status: 421, Text: "no site here has this host"}, "no site for host")

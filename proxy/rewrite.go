@@ -202,6 +202,20 @@ func joinChain(chain []byte, fields *message.Fields) []byte {
 	return chain
 }
 
+// origin is the address that p's request is counted by: the client's, as far as proxies of
+// ours tell. It is not valid for one of these that tells of nobody.
+func (w *rewriter) origin(p *passage) netip.Addr {
+	client := p.peer()
+	if w.trustsPeer(p) {
+		p.chain = joinChain(p.chain[:0], &p.exchange.Request.Fields)
+		client = w.client(p.chain, client)
+	}
+	if w.trusts(client) {
+		return netip.Addr{}
+	}
+	return client
+}
+
 // client walks the chain from the right, and takes the first address that is no
 // trusted proxy: the last one that a proxy of ours has seen with its own eyes.
 func (w *rewriter) client(chain []byte, peer netip.Addr) netip.Addr {

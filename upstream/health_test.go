@@ -380,7 +380,7 @@ func TestChecksOfTwo(t *testing.T) {
 	s := newStage(t, conf.App{}, answers("HTTP/1.1 500 Ill\r\nContent-Length: 0\r\n\r\n"))
 	plan.Sockets = []string{s.app.members[0].Socket, filepath.Join(t.TempDir(), "other")}
 	answerOn(t, plan.Sockets[1])
-	layout := board.PlanOf([]conf.App{plan}, 1)
+	layout := board.PlanOf(&conf.Core{Apps: []conf.App{plan}, Workers: 1})
 	fd, wakes, err := board.Create(layout)
 	if err != nil {
 		t.Fatal(err)

@@ -34,6 +34,8 @@ type front struct {
 	keyring   *tlsload.Keyring // nil without certificates
 	tls       *tls.Config      // likewise
 	proxied   *conf.Core       // whose proxies begin with a PROXY header; nil without that protocol
+	trusts    func(netip.Addr) bool
+	addresses *board.Addresses // nil without limits by address
 	handshake time.Duration
 	log       zerolog.Logger
 	doors     []door
@@ -70,8 +72,13 @@ func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts so
 		loop:      watcher,
 		apps:      apps,
 		engine:    &h1.Engine{Handler: forwarder, Limits: plan.Limits, Buffers: buffers, Refused: forwarder.Refused},
+		trusts:    plan.Trusts,
+		addresses: shared.Addresses(plan.Limits.ConnectionsPerAddress, plan.Limits.Rate),
 		handshake: plan.Limits.HeadTime,
 		log:       log,
+	}
+	if plan.Limits.Rate > 0 {
+		forwarder.Admits = f.addresses.Ask
 	}
 	f.engine.Ended = f.left
 	if plan.ProxyProtocol {
@@ -131,12 +138,13 @@ func (f *front) refuse(d door) func(error) {
 // the client until its first bytes are there.
 func (f *front) welcome(d door, failed func(error), fd int, from unix.Sockaddr) {
 	peer := peerOf(from)
-	if f.stranger(fd, peer) {
+	if f.stranger(fd, peer) || f.crowded(fd, peer) {
 		return
 	}
 	raw := new(loop.Conn)
 	if err := f.loop.Adopt(raw, fd); err != nil {
 		failed(err)
+		f.addresses.Leave(f.counted(peer))
 		return
 	}
 	f.connections.Add(1)
@@ -175,7 +183,7 @@ func (f *front) shakeHands(conn net.Conn, raw *loop.Conn, peer message.Peer) {
 	if err := session.Handshake(); err != nil {
 		f.log.Debug().Err(err).Stringer("peer", peer.Addr).Msg("handshake failed")
 		raw.Close()
-		f.left()
+		f.left(peer)
 		return
 	}
 	_ = raw.SetDeadline(time.Time{}) // never fails
@@ -183,7 +191,8 @@ func (f *front) shakeHands(conn net.Conn, raw *loop.Conn, peer message.Peer) {
 }
 
 // left notes the end of a connection.
-func (f *front) left() {
+func (f *front) left(peer message.Peer) {
+	f.addresses.Leave(f.counted(peer))
 	f.garbage.stir()
 	f.count.Add(-1)
 	f.connections.Done()

@@ -162,7 +162,7 @@ func inherit(args []string) (given inheritance, err error) {
 // openBoard takes this core's row of the board. It is never closed: what a core that
 // ends still has there is cleared by its warden.
 func openBoard(given inheritance) (*board.Board, error) {
-	places := board.PlanOf(given.plan.Apps, given.plan.Workers)
+	places := board.PlanOf(given.plan)
 	memory, err := given.gifts.FD("board")
 	if err != nil {
 		return nil, err

@@ -56,7 +56,12 @@ func (f *front) introduce(d door, raw *loop.Conn, proxy message.Peer) {
 		f.log.Debug().Err(err).Stringer("peer", proxy.Addr).Msg("introduction failed")
 		f.engine.Refused(&message.Exchange{Peer: proxy}, errIntroduction)
 		raw.Close()
-		f.left()
+		f.left(message.Peer{}) // of nobody that is counted
+		return
+	}
+	if !f.enter(peer) {
+		raw.Close()
+		f.left(message.Peer{})
 		return
 	}
 	_ = raw.SetDeadline(time.Time{}) // never fails

@@ -196,7 +196,7 @@ func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 // makeBoard makes the memory in which cores count together, and a wake-up for each
 // row. It writes into the duty what they are for.
 func (b *boot) makeBoard(main *duty) (sockets.Gifts, error) {
-	main.Board = board.PlanOf(b.plan.Core.Apps, b.plan.Workers)
+	main.Board = board.PlanOf(&b.plan.Core)
 	main.Apps = appDuties(b.plan.Core.Apps)
 	memory, wakes, err := board.Create(main.Board)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 // openSpools makes the files.
 func (b *boot) openSpools() []conf.Mistake {
 	plan := b.plan.Core.Spool
-	for row := range board.PlanOf(b.plan.Core.Apps, b.plan.Workers).Rows {
+	for row := range board.PlanOf(&b.plan.Core).Rows {
 		fd, err := spool.Create(plan)
 		if err != nil {
 			return []conf.Mistake{spoolMistake(plan.Where, err)}

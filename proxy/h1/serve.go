@@ -24,7 +24,7 @@ type Engine struct {
 	Refused func(*message.Exchange, *message.Refusal)
 
 	// Ended is told of the end of every connection that was started; nil if nobody asks.
-	Ended func()
+	Ended func(message.Peer)
 
 	date     clock
 	turns    sync.Pool   // of *turn
@@ -85,7 +85,7 @@ func (e *Engine) end(c *ClientConn) {
 	c.in.conn.Close()
 	c.giveTurn()
 	if e.Ended != nil {
-		e.Ended()
+		e.Ended(c.peer)
 	}
 }
 

@@ -14,6 +14,9 @@ type Page struct {
 // seconds: "Retry-After", RFC 9110, section 10.2.3.
 const retryAfter = "5"
 
+// retryRate is when one may that has asked too much, likewise: rates are by the second.
+const retryRate = "1"
+
 // Send sends p as the whole answer of stream.
 func (p *Page) Send(stream Stream) error {
 	body := make([]byte, 0, 128)
@@ -30,7 +33,10 @@ func (p *Page) Send(stream Stream) error {
 	if p.Location != "" {
 		resp.Fields.Add("Location", []byte(p.Location))
 	}
-	if p.Status == 503 {
+	switch p.Status {
+	case 429:
+		resp.Fields.Add("Retry-After", []byte(retryRate))
+	case 503:
 		resp.Fields.Add("Retry-After", []byte(retryAfter))
 	}
 	if len(p.ID) > 0 {

@@ -48,7 +48,7 @@ func Open(fd int, wakes []int, plan Plan, row int) (*Board, error) {
 
 // Private is a board of one row that this process shares with nobody.
 func Private(apps []conf.App) (*Board, error) {
-	plan := PlanOf(apps, 1)
+	plan := PlanOf(&conf.Core{Apps: apps, Workers: 1})
 	plan.Rows = 1
 	fd, wakes, err := Create(plan)
 	if err != nil {

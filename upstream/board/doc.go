@@ -23,6 +23,10 @@
 //	tallies     rows per app and     what the row has counted     its row: add
 //	            member, one more     what dead ones had           who clears a row: add
 //	health      3 per member         see health.go                all
+//	key         2, with Addresses    see addresses.go             Create
+//	arrivals    2 x 8192, likewise   when the next request would  all
+//	                                 be due, in unix nanoseconds
+//	connections 2 x 8192 per row     those of some addresses      its row: add
 //
 // Rows are core slots × Generations: old and new cores count together. A member's limit
 // is the number of its slots, and no sum of counts; the counts choose the least busy one
@@ -72,7 +76,9 @@
 // it is and that takes no free slot, after 10 ms, and pass its row over, for 100 ms and
 // then up to 1.6 s at a time. So a row that is slow and no liar has its turn again. It can
 // say that members fail their checks, so that the others leave them out, but for the last;
-// and put any numbers before those who ask for the status. It cannot make
+// put any numbers before those who ask for the status; and say that an address has many
+// connections, or few, or has asked much, so that clients are refused for as long as it
+// lives and a second more, or not at all. It cannot make
 // another process read or write outside of the memory, for every index comes from the
 // Plan and no value is used as one; nor wait for ever; nor take the memory away, as its
 // size is sealed. When it dies, slots, places and heads are as they were, those too that it

@@ -24,6 +24,12 @@ func Create(plan Plan) (memory int, wakes []int, err error) {
 	if err != nil {
 		return -1, nil, err
 	}
+	if plan.Addresses {
+		if err := makeKey(memory, int64(l.addresses)*8); err != nil {
+			unix.Close(memory)
+			return -1, nil, err
+		}
+	}
 	for range plan.Rows {
 		wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 		if err != nil {
@@ -56,6 +62,19 @@ func fixedMemory(size int64) (int, error) {
 		return -1, fmt.Errorf("board: seals: %w", err)
 	}
 	return fd, nil
+}
+
+// makeKey writes what cells are found by, which clients must not know: they could meet on
+// purpose.
+func makeKey(memory int, at int64) error {
+	var key [tables * 8]byte
+	if _, err := unix.Getrandom(key[:], 0); err != nil {
+		return fmt.Errorf("board: key of addresses: getrandom: %w", err)
+	}
+	if _, err := unix.Pwrite(memory, key[:], at); err != nil {
+		return fmt.Errorf("board: key of addresses: %w", err)
+	}
+	return nil
 }
 
 const fixedSize = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
@@ -146,6 +165,9 @@ func (m *Memory) sweep(vacant []bool) {
 		disown(m.all[o.places:o.places+app.QueueLen], vacant)
 	}
 	clearRows(m.all[m.rows:], m.stride, vacant)
+	if m.plan.Addresses {
+		clearRows(m.all[m.connections:], tables*cells, vacant)
+	}
 	for row := range vacant {
 		if vacant[row] {
 			m.inherit(row)

@@ -24,6 +24,8 @@ const Generations = 4
 type Plan struct {
 	Rows int // core slots × generations: the processes that may use the board at a time
 	Apps []App
+
+	Addresses bool // clients are counted by their addresses
 }
 
 // An App is what the board knows of one.
@@ -33,11 +35,11 @@ type App struct {
 	QueueLen    int // requests that may wait, over all rows; 0: none, there is no line
 }
 
-// PlanOf is the plan for the apps of a service, in their order, with so many cores in a
-// generation.
-func PlanOf(apps []conf.App, workers int) Plan {
-	plan := Plan{Rows: workers * Generations}
-	for _, app := range apps {
+// PlanOf is the plan for the cores of a service; the apps keep their order.
+func PlanOf(core *conf.Core) Plan {
+	limits := &core.Limits
+	plan := Plan{Rows: core.Workers * Generations, Addresses: limits.ConnectionsPerAddress+limits.Rate > 0}
+	for _, app := range core.Apps {
 		plan.Apps = append(plan.Apps, App{Members: len(app.Sockets), InFlightMax: app.InFlightMax, QueueLen: app.QueueLen})
 	}
 	return plan
@@ -68,6 +70,9 @@ type layout struct {
 
 	tallies     int // first word of the first row's block of tallies; behind the last row is what dead ones have left
 	tallyStride int // words in such a block
+
+	addresses   int // first word of the key of addresses, and a line behind it their arrivals
+	connections int // first word of what the first row counts of their connections
 }
 
 // layOut checks p and places its words.
@@ -104,6 +109,11 @@ func (p *Plan) layOut() (*layout, error) {
 	}
 	l.stride = padded(l.stride)
 	l.words = l.rows + p.Rows*l.stride
+	if p.Addresses {
+		l.addresses = l.words
+		l.connections = l.addresses + wordsPerLine + tables*cells
+		l.words = l.connections + p.Rows*tables*cells
+	}
 	if l.words > wordsMax {
 		return nil, fmt.Errorf("board: plan: more than %d bytes: lower max_inflight or queue.len", wordsMax*8)
 	}
