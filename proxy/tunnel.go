@@ -21,12 +21,13 @@ const tunnelIdle = time.Hour
 type tunnel struct {
 	stream message.Stream
 	lease  *upstream.Lease
-	moved  atomic.Int64 // unix nanoseconds of the last byte
+	begun  time.Time
+	moved  atomic.Int64 // nanoseconds from then to the last byte
 }
 
 // tunnel passes on a 101 and then whatever the two ends say to each other.
 func (f *Forwarder) tunnel(p *passage, lease *upstream.Lease, resp *message.Response) {
-	t := &tunnel{stream: p.exchange.Stream, lease: lease}
+	t := &tunnel{stream: p.exchange.Stream, lease: lease, begun: time.Now()}
 	t.touch()
 	lease.SetIdle(tunnelIdle)
 	if err := t.stream.Reply(resp); err != nil {
@@ -49,7 +50,10 @@ func (f *Forwarder) tunnel(p *passage, lease *upstream.Lease, resp *message.Resp
 	}
 }
 
-func (t *tunnel) touch() { t.moved.Store(time.Now().UnixNano()) }
+func (t *tunnel) touch() { t.moved.Store(int64(time.Since(t.begun))) }
+
+// silence is how long nobody has said anything.
+func (t *tunnel) silence() time.Duration { return time.Since(t.begun) - time.Duration(t.moved.Load()) }
 
 // carryToClient carries what the app says, until it ends.
 func (t *tunnel) carryToClient() (sent int64, err error) {
@@ -61,7 +65,7 @@ func (t *tunnel) carryToClient() (sent int64, err error) {
 		switch {
 		case err == io.EOF:
 			return sent, nil
-		case errors.Is(err, os.ErrDeadlineExceeded) && time.Since(time.Unix(0, t.moved.Load())) < tunnelIdle:
+		case errors.Is(err, os.ErrDeadlineExceeded) && t.silence() < tunnelIdle:
 			continue // the client was not silent
 		case err != nil:
 			return sent, err

@@ -21,12 +21,12 @@ type App struct {
 
 	plan    conf.App
 	members []*Member
-	queue   *board.Queue          // its slots and its line, over all cores
-	absence atomic.Pointer[Error] // why the last connect failed; nil once one has not
-	denied  atomic.Int64          // since when a socket may not be reached, unix nanoseconds; 0: it may
-	again   time.Duration         // until a request is sent once more to the same member
-	lookAt  atomic.Int64          // when the first of the members that are shut is tried again, unix nanoseconds; 0: never
-	loop    *loop.Loop            // of the connections to them
+	queue   *board.Queue              // its slots and its line, over all cores
+	absence atomic.Pointer[Error]     // why the last connect failed; nil once one has not
+	denied  atomic.Pointer[time.Time] // since when a socket may not be reached; nil: it may
+	again   time.Duration             // until a request is sent once more to the same member
+	lookAt  atomic.Pointer[time.Time] // when the first of the members that are shut is tried again; nil: never
+	loop    *loop.Loop                // of the connections to them
 	buffers *h1.Buffers
 	leases  sync.Pool // of *Lease
 	conns   sync.Pool // of *conn that are closed
@@ -42,7 +42,7 @@ type Member struct {
 	index  int
 	idle   pool
 
-	lookAt  int64        // when it is tried again, if it is shut; unix nanoseconds, 0: not before it was. Guarded by App.mu
+	lookAt  time.Time    // when it is tried again, if it is shut; zero: not before it was. Guarded by App.mu
 	refused atomic.Int32 // times in a row that it was shut because it refused
 }
 

@@ -85,15 +85,15 @@ func TestLost(t *testing.T) {
 			if got := m.refused.Load(); got != int32(times) {
 				t.Fatalf("refused %d times, want %d", got, times)
 			}
-			pause := time.Until(time.Unix(0, m.lookAt))
+			pause := time.Until(m.lookAt)
 			if most := min(refusedPause<<(times-1), refusedPauseMax); pause > most || pause < most/2 {
 				t.Errorf("after %d times it is left alone for %v, want %v", times, pause, most)
 			}
 			if got, want := log.count("member lost", absent, "ENOENT", "no such file"), btoi(times >= lostAfter); got != want {
 				t.Errorf("after %d times: %d lines", times, got)
 			}
-			m.lookAt = 1 // its pause is over
-			s.app.lookAt.Store(1)
+			m.lookAt = time.Now() // its pause is over
+			s.app.lookAt.Store(&m.lookAt)
 		}
 		come := answerOn(t, absent)
 		s.get()

@@ -43,7 +43,7 @@ type Lease struct {
 	complete   bool         // the whole request was sent, not by an upload
 	uploading  bool         // upload was started and not waited for
 	uploaded   chan error   // its result, when it touches the lease no more
-	uploadedAt atomic.Int64 // unix nanoseconds of its end; 0 before
+	uploadedAt atomic.Int64 // nanoseconds from begun to its end; 0 before
 	clientGone atomic.Bool  // upload is about to cut the connection: the client's half broke
 }
 
@@ -181,7 +181,7 @@ func (l *Lease) await(firstByte time.Duration) error {
 		}
 		wait = firstByte
 		if ended := l.uploadedAt.Load(); ended > 0 {
-			if wait -= time.Since(time.Unix(0, ended)); wait <= 0 {
+			if wait -= time.Since(l.begun) - time.Duration(ended); wait <= 0 {
 				return err
 			}
 		}
@@ -199,7 +199,7 @@ func (l *Lease) startUpload(req *message.Request, body message.Source) {
 // or the connection to the app is cut; Release waits for it.
 func (l *Lease) upload(req *message.Request, body message.Source) {
 	err := l.conn.SendBody(req, body)
-	l.uploadedAt.Store(time.Now().UnixNano())
+	l.uploadedAt.Store(int64(time.Since(l.begun)))
 	if clientFault(err) {
 		l.clientGone.Store(true) // first: whoever is woken by the cut looks for its reason
 		l.conn.Cut()             // so that nobody waits for a reply to half a request

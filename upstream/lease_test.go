@@ -47,10 +47,11 @@ func TestAwait(t *testing.T) {
 		"late behind the upload":    {late: 2, uploading: true, uploaded: 11 * time.Minute, want: os.ErrDeadlineExceeded, limits: []time.Duration{firstByte}},
 	} {
 		conn := &lateConn{late: test.late}
-		l := &Lease{uploading: test.uploading}
+		const ago = time.Hour
+		l := &Lease{uploading: test.uploading, begun: time.Now().Add(-ago)}
 		l.conn.Open(conn, new(h1.Buffers), replyLimits, 0)
 		if test.uploaded > 0 {
-			l.uploadedAt.Store(time.Now().Add(-test.uploaded).UnixNano())
+			l.uploadedAt.Store(int64(ago - test.uploaded))
 		}
 		if err := l.await(firstByte); err != test.want {
 			t.Errorf("%s: %v", name, err)

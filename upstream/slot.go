@@ -143,29 +143,30 @@ func (l *Lease) patience(err error) (deadline time.Time, wait bool) {
 		return after(l.absent, l.app.plan.Hold), true
 	case errors.Is(err, unix.EACCES) && l.app.plan.Hold > 0:
 		now := time.Now()
-		since := time.Unix(0, l.app.deniedSince(now.UnixNano()))
+		since := l.app.deniedSince(now)
 		return since.Add(modePause), now.Before(since.Add(modePause))
 	}
 	return time.Time{}, false
 }
 
 // deniedSince is since when no member may be reached: now, if it is not known.
-func (a *App) deniedSince(now int64) int64 {
+func (a *App) deniedSince(now time.Time) time.Time {
 	since := a.denied.Load()
-	if since == 0 {
-		a.denied.CompareAndSwap(0, now) // else somebody else was as quick
+	if since == nil {
+		a.denied.CompareAndSwap(nil, &now) // else somebody else was as quick
 		return now
 	}
-	return since
+	return *since
 }
 
 // lookIn has m tried again after a pause.
 func (a *App) lookIn(m *Member, pause time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	m.lookAt = time.Now().Add(pause).UnixNano()
-	if at := a.lookAt.Load(); at == 0 || m.lookAt < at {
-		a.lookAt.Store(m.lookAt)
+	soon := time.Now().Add(pause)
+	m.lookAt = soon
+	if at := a.lookAt.Load(); at == nil || soon.Before(*at) {
+		a.lookAt.Store(&soon)
 	}
 }
 
@@ -173,20 +174,21 @@ func (a *App) lookIn(m *Member, pause time.Duration) {
 // finds it as it was goes to another, and shuts it again.
 func (a *App) look(now time.Time) {
 	at := a.lookAt.Load()
-	if at == 0 || now.UnixNano() < at || a.queue.Held() {
+	if at == nil || now.Before(*at) || a.queue.Held() {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	next := int64(0)
+	var next *time.Time
 	for _, m := range a.members {
 		switch {
-		case m.lookAt == 0:
-		case m.lookAt <= now.UnixNano():
-			m.lookAt = 0
+		case m.lookAt.IsZero():
+		case !now.Before(m.lookAt):
+			m.lookAt = time.Time{}
 			a.queue.Open(m.index)
-		case next == 0 || m.lookAt < next:
-			next = m.lookAt
+		case next == nil || m.lookAt.Before(*next):
+			later := m.lookAt // which others may change
+			next = &later
 		}
 	}
 	a.lookAt.Store(next)
@@ -197,8 +199,8 @@ func (l *Lease) arrived() {
 	if l.app.absence.Load() != nil {
 		l.app.absence.Store(nil)
 	}
-	if l.app.denied.Load() != 0 {
-		l.app.denied.Store(0)
+	if l.app.denied.Load() != nil {
+		l.app.denied.Store(nil)
 	}
 	l.absent = time.Time{}
 	l.app.found(l.member)

@@ -39,7 +39,7 @@ type side struct {
 	ready    bool          // since the last call there may be something to do
 	waiting  bool          // a goroutine is parked in wake
 	idle     func()        // what a worker calls instead; nil when not idle
-	deadline int64         // unix nanoseconds; 0: none
+	deadline int64         // by the loop's clock; 0: none
 	wake     chan struct{} // 1 slot; made when it is first needed
 }
 
@@ -324,20 +324,20 @@ func (c *Conn) CloseWrite() error {
 
 // SetReadDeadline is net.Conn; it is kept to within a tenth of a second.
 func (c *Conn) SetReadDeadline(t time.Time) error {
-	c.limit(&c.reading, nanoseconds(t))
+	c.limit(&c.reading, c.nanoseconds(t))
 	return nil
 }
 
 // SetWriteDeadline is net.Conn; it is kept to within a tenth of a second.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	c.limit(&c.writing, nanoseconds(t))
+	c.limit(&c.writing, c.nanoseconds(t))
 	return nil
 }
 
 // SetDeadline is net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error {
-	c.limit(&c.reading, nanoseconds(t))
-	c.limit(&c.writing, nanoseconds(t))
+	c.limit(&c.reading, c.nanoseconds(t))
+	c.limit(&c.writing, c.nanoseconds(t))
 	return nil
 }
 
@@ -372,11 +372,11 @@ func (c *Conn) after(wait time.Duration) int64 {
 	return c.loop.clock.Load() + int64(wait)
 }
 
-func nanoseconds(t time.Time) int64 {
+func (c *Conn) nanoseconds(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
-	return t.UnixNano()
+	return c.loop.moment(t)
 }
 
 func (c *Conn) limit(s *side, deadline int64) {

@@ -29,13 +29,21 @@ type Loop struct {
 	closing sync.Once
 	pipes   pipes
 	stop    chan struct{} // closed by Close
-	clock   atomic.Int64  // unix nanoseconds, as of the last events or the last sweep
+	zero    time.Time     // of the clock
+	clock   atomic.Int64  // nanoseconds since zero, as of the last events or the last sweep
 
 	mu        sync.Mutex
 	conns     []*Conn     // by descriptor; nil where none is watched
 	listeners []*Listener // few
 	turn      int32       // of the descriptor that was adopted last
 }
+
+// pastMax is how long ago a deadline may be that is set.
+const pastMax = 24 * time.Hour
+
+// moment is t by the loop's clock, which goes on evenly when that of the machine is set, and
+// never stands at 0.
+func (l *Loop) moment(t time.Time) int64 { return max(1, int64(t.Sub(l.zero))) }
 
 // New makes a Loop and starts it. Close ends it.
 func New() (*Loop, error) {
@@ -52,7 +60,8 @@ func New() (*Loop, error) {
 		l.epoll.Close()
 		return nil, fmt.Errorf("loop: epoll: %w", err)
 	}
-	l.clock.Store(time.Now().UnixNano())
+	l.zero = time.Now().Add(-pastMax)
+	l.clock.Store(l.moment(time.Now()))
 	go l.waitLoop()
 	go l.sweepLoop()
 	return l, nil
@@ -83,7 +92,7 @@ func (l *Loop) waitLoop() {
 				return true // EBADF: closed
 			}
 			if n > 0 {
-				l.clock.Store(time.Now().UnixNano())
+				l.clock.Store(l.moment(time.Now()))
 			}
 			more := n == len(events)
 			for i := range events[:n] {
@@ -154,7 +163,7 @@ func (l *Loop) sweepLoop() {
 		case <-l.stop:
 			return
 		case <-ticker.C:
-			now := time.Now().UnixNano()
+			now := l.moment(time.Now())
 			l.clock.Store(now)
 			late = l.late(late[:0], now)
 			for _, c := range late {

@@ -324,9 +324,9 @@ func (q *Queue) takeStock() {
 // after a while, or the waiters of a row that was slow once would never have their turn
 // where others always wait.
 type passedOver struct {
-	until atomic.Int64  // unix nanoseconds; 0: it waits for them
-	span  time.Duration // of the last time; guarded by mu, as last is
-	last  time.Time     // end of the last time
+	until atomic.Pointer[time.Time] // nil: it waits for them
+	span  time.Duration             // of the last time; guarded by mu, as last is
+	last  time.Time                 // end of the last time
 }
 
 // begin passes the row over from now on: for longer, if it is soon after the last time.
@@ -335,20 +335,21 @@ func (p *passedOver) begin(now time.Time) {
 	if now.Sub(p.last) > p.span {
 		p.span = distrust
 	}
-	p.last = now.Add(p.span)
-	p.until.Store(p.last.UnixNano())
+	until := now.Add(p.span)
+	p.last = until
+	p.until.Store(&until)
 }
 
 // covers reports whether the head of the row does not count.
 func (p *passedOver) covers() bool {
 	until := p.until.Load()
-	if until == 0 {
+	if until == nil {
 		return false
 	}
-	if time.Now().UnixNano() < until {
+	if time.Now().Before(*until) {
 		return true
 	}
-	p.until.CompareAndSwap(until, 0)
+	p.until.CompareAndSwap(until, nil)
 	return false
 }
 
