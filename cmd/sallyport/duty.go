@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -49,8 +48,8 @@ type wardPlan struct {
 // its warden, with its exit status.
 type appPlan struct {
 	Path string
-	Argv wordList
-	Env  wordList
+	Argv conf.Words
+	Env  conf.Words
 }
 
 // A passing is a gift of the warden that becomes a gift of its ward.
@@ -76,33 +75,6 @@ type sibling struct {
 	App   bool          // its end is the end of the service, and signals are for its ward
 
 	hold int // descriptor of the leash; -1 once it is cut
-}
-
-// A wordList is an argument list or environment. As JSON it is bytes, with a zero
-// behind each word as execve(2) has them: JSON mends what is not UTF-8.
-type wordList []string
-
-// MarshalJSON writes the words.
-func (l wordList) MarshalJSON() ([]byte, error) {
-	var words []byte
-	for _, word := range l {
-		words = append(append(words, word...), 0)
-	}
-	return json.Marshal(words)
-}
-
-// UnmarshalJSON reads what MarshalJSON wrote.
-func (l *wordList) UnmarshalJSON(text []byte) error {
-	var words []byte
-	if err := json.Unmarshal(text, &words); err != nil {
-		return err
-	}
-	*l = nil
-	for word := range bytes.SplitSeq(words, []byte{0}) {
-		*l = append(*l, string(word))
-	}
-	*l = (*l)[:len(*l)-1] // behind the last zero there is none
-	return nil
 }
 
 // seal adds the duty to the gifts of its warden.

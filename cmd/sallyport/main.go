@@ -63,7 +63,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -137,6 +136,8 @@ func command(args []string) int {
 		return stageCommand(args)
 	case "warden":
 		return wardenCommand(args)
+	case "planner":
+		return plannerCommand(args)
 	case "help", "-h", "-help", "--help":
 		fmt.Print(usage)
 		return exitFine
@@ -160,22 +161,22 @@ func parse(flags *flag.FlagSet, args []string) (code int, ok bool) {
 		err = fmt.Errorf("%q is not expected", flags.Arg(0))
 	}
 	if err != nil {
-		return refuse(flags, err), false
+		return refuse(flags.Name(), err), false
 	}
 	return exitFine, true
 }
 
 // refuse says what is wrong with the arguments of a command, or how it is used,
 // and returns the exit code.
-func refuse(flags *flag.FlagSet, err error) int {
-	if errors.Is(err, flag.ErrHelp) {
+func refuse(command string, err error) int {
+	if err.Error() == flag.ErrHelp.Error() { // a planner says it in words
 		fmt.Print(usage)
-		if flags.Name() == "status" {
+		if command == "status" {
 			fmt.Print(statusUsage)
 		}
 		return exitFine
 	}
-	fmt.Fprintf(os.Stderr, "sallyport %s: %v\n%s", flags.Name(), err, usage)
+	fmt.Fprintf(os.Stderr, "sallyport %s: %v\n%s", command, err, usage)
 	return exitUsage
 }
 

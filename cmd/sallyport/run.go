@@ -95,15 +95,6 @@ func shutTerminals() error {
 	return nil
 }
 
-// load makes the plan of the configuration at path.
-func load(path string) (*conf.Plan, []conf.Mistake) {
-	at, err := conf.Here()
-	if err != nil {
-		return nil, []conf.Mistake{{What: err.Error()}}
-	}
-	return conf.Load(path, at)
-}
-
 // complain prints mistakes for the operator and returns the exit code for them.
 func complain(mistakes []conf.Mistake) int {
 	for _, mistake := range mistakes {

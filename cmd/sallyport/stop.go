@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,22 +48,16 @@ func atControl(command string, args []string, do func(control string) error) int
 // become wrong since it was loaded does not keep an operator from stopping what
 // runs on it: then it is the socket that it has by default.
 func controlOf(path string) (string, []conf.Mistake) {
-	plan, mistakes := load(path)
-	if plan != nil {
-		if plan.Control == "" {
-			mistakes = plan.Notices
-		}
-		return plan.Control, mistakes
+	a := consult(inquiry{Command: "load", Path: path})
+	switch {
+	case a.Plan != nil && a.Plan.Control == "":
+		return "", a.Plan.Notices
+	case a.Plan != nil:
+		return a.Plan.Control, nil
+	case exists(a.Control):
+		return a.Control, nil
 	}
-	at, err := conf.Here()
-	absolute, absErr := filepath.Abs(path)
-	if err != nil || absErr != nil {
-		return "", mistakes
-	}
-	if control := conf.ControlPath(absolute, at); exists(control) {
-		return control, nil
-	}
-	return "", mistakes
+	return "", a.Mistakes
 }
 
 // exists reports whether there is anything at path.
