@@ -45,6 +45,7 @@ func arrows() map[string][]string {
 		"e2e/bench":         {"e2e", "e2e/bench/app"},
 		"e2e/bench/app":     {},
 		"e2e/attack":        {}, // what it builds is below cmd
+		"e2e/privileged":    {}, // likewise, of a copy
 	}
 }
 
