@@ -66,14 +66,12 @@ func (b *boot) makeAppSocket(path string, owner int) (int, error) {
 	if err := b.makeAppFolder(folder, owner); err != nil {
 		return -1, err
 	}
-	switch o := sockets.Walk(path); {
-	case o == nil:
-		return -1, &fileError{path, errors.New("somebody listens there"), "end the sallyport that has started this app already"}
-	case o.Errno == unix.ECONNREFUSED:
-		_ = unix.Unlink(path) // a predecessor has given it to its app; if this fails, BindPath says why
-	}
-	fd, err := sockets.BindPath(path, unix.SOCK_STREAM, 0o660)
-	if err != nil {
+	// Nobody else writes the folder: what is there, a predecessor has given to its app.
+	fd, err := sockets.BindPathOver(path, unix.SOCK_STREAM, 0o660)
+	switch {
+	case errors.Is(err, sockets.ErrAlive):
+		return -1, &fileError{path, err, "end the sallyport that has started this app already"}
+	case err != nil:
 		return -1, &fileError{path: path, err: err}
 	}
 	err = errors.Join(unix.Lchown(path, owner, who.GID), unix.Listen(fd, appBacklog))
@@ -214,10 +212,10 @@ func (b *boot) startApp(app startable, main *duty) (sockets.Gift, error) {
 		b.log.Warn("app without a home", "uid", app.user.UID, "home", home, "hint", "what the app keeps in its home, such as gems and caches, it will not find")
 	}
 	theirs := duty{
-		Who: app.user.ID, Drain: appGrace,
+		Name: "app", Who: app.user.ID, Drain: appGrace,
 		Wards: []wardPlan{{
 			Name: "app", Role: jail.App, Gifts: []passing{{"app", "app"}},
-			App: &appPlan{Path: app.path, Argv: app.argv, Env: appEnvironment(os.Environ(), app.user, switched)},
+			App: &appPlan{Path: app.path, Argv: app.argv, User: app.user, Switched: switched},
 		}},
 		Listeners: []listening{{Gift: "app", Address: app.name, Private: true}},
 	}

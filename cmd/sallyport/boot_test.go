@@ -244,7 +244,7 @@ func TestLog(t *testing.T) {
 // TestDuty shows that a warden reads what boot has written.
 func TestDuty(t *testing.T) {
 	want := duty{Who: conf.ID{UID: 7}, Siblings: []sibling{{Name: "keeper", PID: 9}}, Drain: time.Second, Wards: []wardPlan{
-		{Name: "core"}, {Name: "app", App: &appPlan{Argv: conf.Words{"sh", "", "\xff"}, Env: conf.Words{}}},
+		{Name: "core"}, {Name: "app", App: &appPlan{Argv: conf.Words{"sh", "", "\xff"}}},
 	}}
 	gifts, err := want.seal(sockets.Gifts{{Name: "program", FD: 1}})
 	if err != nil {

@@ -18,12 +18,13 @@ func checkCommand(args []string) int {
 	if code, ok := parse(flags, args); !ok {
 		return code
 	}
-	plan, mistakes := load(*path)
+	a := consult(inquiry{Command: "check", Path: *path})
+	plan, mistakes := a.Plan, a.Mistakes
 	if len(mistakes) > 0 {
 		return complain(mistakes)
 	}
 	wrong, unknown := checkFiles(plan)
-	mistakes = slices.Concat(checkIDs(plan), checkDescriptors(plan), wrong)
+	mistakes = slices.Concat(checkIDs(plan), a.Unfit, wrong)
 	blocked, unasked := checkWays(plan, *path)
 	for _, notice := range slices.Concat(plan.Notices, unknown, unasked) {
 		fmt.Fprintln(os.Stderr, notice)
@@ -36,8 +37,8 @@ func checkCommand(args []string) int {
 		return exitCheck
 	}
 	fmt.Printf("%s: fine: %s\n", *path, summary(plan))
-	if trust := trustHint(plan); trust != "" {
-		fmt.Printf("once it has run, this makes the machine trust its internal CA: %s\n", trust)
+	if a.Trust != "" {
+		fmt.Printf("once it has run, this makes the machine trust its internal CA: %s\n", a.Trust)
 	}
 	return exitFine
 }

@@ -14,16 +14,19 @@ import (
 // A duty is all that boot tells a warden, in sealed memory: nothing is left to
 // decide. Descriptors are named by the warden's own gifts.
 type duty struct {
+	Name    string        // "core", "keeper", "app": that of its wards
 	Who     conf.ID       // the warden and its wards
 	Sandbox string        // of the plan
-	Wards   []wardPlan    // what to keep alive
+	Core    *conf.Core    // part of each core; nil in wardens of others
+	Keeper  *conf.Keeper  // the same of the keeper
+	Wards   []wardPlan    // what to keep alive; of a part, made by furnish
 	Drain   time.Duration // from TERM to a ward until it is killed
 
 	Upgrades time.Duration // from the retirement of a core until it is killed; the main warden's
 
 	// The rest is the main warden's; zero for others, which are on a leash.
 
-	Board     board.Plan  // no rows: there is none
+	Board     board.Plan  // no rows: there is none; made by furnish, as the next two
 	Apps      []appDuty   // those of the board
 	Spools    int         // files in which bodies wait, one for each row of the board
 	Listeners []listening // also those of an app's warden
@@ -49,7 +52,9 @@ type wardPlan struct {
 type appPlan struct {
 	Path string
 	Argv conf.Words
-	Env  conf.Words
+	User conf.Account
+
+	Switched bool // from the starter to User
 }
 
 // A passing is a gift of the warden that becomes a gift of its ward.

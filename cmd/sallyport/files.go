@@ -82,7 +82,7 @@ const (
 func checkDescriptors(plan *conf.Plan) []conf.Mistake {
 	files, certificates := keeperFiles(plan), len(plan.Keeper.Certificates)
 	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
 		return []conf.Mistake{{What: fmt.Sprintf("limit of open files: %v", err)}}
 	}
 	place := conf.Place{File: plan.File, Key: "site.tls"}

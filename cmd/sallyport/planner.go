@@ -40,9 +40,11 @@ type inquiry struct {
 type answer struct {
 	Plan     *conf.Plan
 	Mistakes []conf.Mistake
-	Control  string // where the control socket is by default
-	Refused  string // why the arguments of serve are
-	ReadyFD  int    // of serve; -1 without
+	Unfit    []conf.Mistake // what the limits of this process do not allow of the plan
+	Trust    string         // how to trust the internal CA; "" when there is nothing to say
+	Control  string         // where the control socket is by default
+	Refused  string         // why the arguments of serve are
+	ReadyFD  int            // of serve; -1 without
 }
 
 // Bounds of what a planner may ask, and of its answer: that has the parts of core and

@@ -58,6 +58,9 @@ func answerInquiry(args []string) error {
 		return err
 	}
 	a := q.answer(gifts)
+	if a.Plan != nil {
+		a.Unfit = checkDescriptors(a.Plan)
+	}
 	if text, err = json.Marshal(a); err != nil {
 		return err
 	}
@@ -98,6 +101,7 @@ func (q *inquiry) answer(gifts sockets.Gifts) answer {
 		}
 		a.Control = conf.ControlPath(absolute, at)
 		a.Plan, a.Mistakes = conf.Load(q.Path, source, at)
+		a.Trust = trustHint(a.Plan, at)
 		return a
 	}
 	var options conf.Options
@@ -106,7 +110,22 @@ func (q *inquiry) answer(gifts sockets.Gifts) answer {
 		return a
 	}
 	a.Plan, a.Mistakes = conf.Serve(options, at)
+	a.Trust = trustHint(a.Plan, at)
 	return a
+}
+
+// trustHint is how this machine is made to trust the internal CA of a plan, if there is
+// one and it has a file.
+func trustHint(plan *conf.Plan, at conf.Surroundings) string {
+	if plan == nil || plan.Keeper.Authority == nil || plan.Keeper.Authority.Root == "" {
+		return ""
+	}
+	root := plan.Keeper.Authority.Root
+	exists := func(folder string) bool {
+		_, err := at.Look(folder)
+		return err == nil
+	}
+	return strings.TrimPrefix(conf.TrustCommand(root, at.UID, exists)+"; or curl --cacert "+root, "; or ")
 }
 
 // surroundings are those of whoever asks.

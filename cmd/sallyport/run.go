@@ -25,11 +25,11 @@ func runCommand(args []string) int {
 		fmt.Fprintf(os.Stderr, "sallyport run: %v\n", err)
 		return exitUsage
 	}
-	plan, mistakes := load(*path)
-	if len(mistakes) > 0 {
-		return complain(mistakes)
+	a := consult(inquiry{Command: "run", Path: *path})
+	if len(a.Mistakes) > 0 {
+		return complain(a.Mistakes)
 	}
-	return begin(plan, *readyFD)
+	return begin(a, *readyFD)
 }
 
 // keepReadyFD keeps the descriptor of --ready-fd, if there is one, to ourselves.
@@ -44,7 +44,7 @@ func keepReadyFD(fd int) error {
 }
 
 // begin is boot with a plan. It returns only if it failed.
-func begin(plan *conf.Plan, readyFD int) int {
+func begin(a answer, readyFD int) int {
 	runtime.LockOSThread() // what the fork begins, the execve of the same thread ends
 	log := newLog(os.Stderr)
 	if err := shutTerminals(); err != nil {
@@ -55,8 +55,8 @@ func begin(plan *conf.Plan, readyFD int) int {
 		log.Error("boot failed", "error", err)
 		return exitMistake
 	}
-	b := &boot{plan: plan, readyFD: readyFD, log: log}
-	mistakes := append(checkIDs(plan), checkDescriptors(plan)...)
+	b := &boot{plan: a.Plan, trust: a.Trust, readyFD: readyFD, log: log}
+	mistakes := append(checkIDs(a.Plan), a.Unfit...)
 	mistakes = append(mistakes, b.bind(given)...)
 	mistakes = append(mistakes, b.openSpools()...)
 	mistakes = append(mistakes, b.makeApps()...)
@@ -65,7 +65,7 @@ func begin(plan *conf.Plan, readyFD int) int {
 	if len(mistakes) > 0 {
 		return complain(mistakes)
 	}
-	logNotices(log, plan.Notices)
+	logNotices(log, a.Plan.Notices)
 	for _, name := range given.Discard() {
 		log.Warn("inherited socket closed", "name", name, "reason", "no listener has its name or address")
 	}

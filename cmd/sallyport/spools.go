@@ -14,10 +14,11 @@ import (
 // empties it when that one is dead. A core that drains beside its successor has its own:
 // for that time there is one spool for each generation that lives.
 
-// openSpools makes the files.
+// openSpools makes the files, where the plan has a folder for them. It may be one that only
+// root writes; memory is made by the warden.
 func (b *boot) openSpools() []conf.Mistake {
 	plan := b.plan.Core.Spool
-	for row := range board.PlanOf(b.plan.Core.Apps, b.plan.Workers).Rows {
+	for row := 0; plan.Folder != "" && row < b.plan.Workers*board.Generations; row++ {
 		fd, err := spool.Create(plan)
 		if err != nil {
 			return []conf.Mistake{spoolMistake(plan.Where, err)}

@@ -118,6 +118,9 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 	if err != nil {
 		return nil, err
 	}
+	if gifts, err = d.furnish(gifts); err != nil {
+		return nil, err
+	}
 	w := &warden{
 		duty: d, log: log, began: time.Now(), announce: -1, before: map[int]bool{},
 		deaths:    make(chan os.Signal, 1),

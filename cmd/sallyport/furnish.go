@@ -1,0 +1,99 @@
+package main
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"sallyport/cmd/internal/jail"
+	"sallyport/sockets"
+	"sallyport/upstream/board"
+	"sallyport/upstream/spool"
+)
+
+// This file is what a warden does of the start that takes no privilege: it makes what its
+// wards share, and says what each is given. Boot opens and binds, and tells what it made.
+
+// furnish completes the duty of a warden of ours, and what it holds. That of an app has
+// all of it from boot.
+func (d *duty) furnish(held sockets.Gifts) (sockets.Gifts, error) {
+	switch {
+	case d.Core != nil:
+		return d.furnishCores(held)
+	case d.Keeper != nil:
+		return d.furnishKeeper(held)
+	}
+	return held, nil
+}
+
+// furnishCores makes the cores' part of the plan, the memory in which they count, a
+// wake-up for each row of it, and where bodies wait in memory a spool for each.
+func (d *duty) furnishCores(held sockets.Gifts) (sockets.Gifts, error) {
+	d.fillAdvertisePort()
+	part, err := sealJSON("core", d.Core)
+	if err != nil {
+		return nil, err
+	}
+	d.Board, d.Apps = board.PlanOf(d.Core.Apps, d.Core.Workers), appDuties(d.Core.Apps)
+	memory, wakes, err := board.Create(d.Board)
+	if err != nil {
+		return nil, err
+	}
+	made := sockets.Gifts{{Name: "board", FD: memory}}
+	for row, fd := range wakes {
+		made = append(made, sockets.Gift{Name: rowName("wake", row), FD: fd})
+	}
+	core := wardPlan{Name: "core", Role: jail.Core, Gifts: []passing{{"plan", "part"}}}
+	for _, gift := range made {
+		core.Gifts = append(core.Gifts, passing{gift.Name, gift.Name})
+	}
+	for _, listener := range d.Listeners {
+		core.Gifts = append(core.Gifts, passing{listener.Gift, listener.Gift})
+	}
+	core.Linked = slices.ContainsFunc(d.Siblings, func(s sibling) bool { return !s.App })
+	for i := range d.Core.Workers {
+		d.Wards = append(d.Wards, core)
+		if d.Core.Workers > 1 {
+			d.Wards[i].Name += strconv.Itoa(i)
+		}
+	}
+	made = append(made, sockets.Gift{Name: "part", FD: part})
+	for d.Spools = 0; d.Spools < d.Board.Rows && d.Core.Spool.Folder == ""; d.Spools++ {
+		fd, err := spool.Create(d.Core.Spool)
+		if err != nil {
+			return nil, err
+		}
+		made = append(made, sockets.Gift{Name: rowName("spool", d.Spools), FD: fd})
+	}
+	d.Spools = d.Board.Rows
+	return append(made, held...), nil
+}
+
+// furnishKeeper makes the keeper's part of the plan. It is given every file there is.
+func (d *duty) furnishKeeper(held sockets.Gifts) (sockets.Gifts, error) {
+	part, err := sealJSON("keeper", d.Keeper)
+	if err != nil {
+		return nil, err
+	}
+	keeper := wardPlan{Name: "keeper", Role: jail.Keeper, Gifts: []passing{{"plan", "part"}}}
+	for _, gift := range held {
+		if gift.Name != "program" && gift.Name != "duty" && gift.Name != "leash" {
+			keeper.Gifts = append(keeper.Gifts, passing{gift.Name, gift.Name})
+		}
+	}
+	d.Wards = []wardPlan{keeper}
+	return append(sockets.Gifts{{Name: "part", FD: part}}, held...), nil
+}
+
+// fillAdvertisePort puts the port that was bound where the plan had to say 0.
+func (d *duty) fillAdvertisePort() {
+	for _, listener := range d.Listeners {
+		if d.Core.AdvertisePort == 0 && listener.Secure {
+			// An address without a port is that of a unix socket, and the port stays 0.
+			d.Core.AdvertisePort, _ = strconv.Atoi(listener.Address[strings.LastIndexByte(listener.Address, ':')+1:])
+		}
+	}
+}
+
+// rowName is the gift of some kind that is for a row of the board.
+func rowName(kind string, row int) string { return kind + strconv.Itoa(row) }
