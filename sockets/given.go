@@ -151,8 +151,6 @@ func checkProtocol(fd int, bound address) error {
 	switch {
 	case err != nil:
 		return err
-	case bound == address{}:
-		return errors.New("is a unix socket without a name")
 	case bound.path != "" || protocol == unix.IPPROTO_TCP:
 		return nil
 	case protocol == unix.IPPROTO_MPTCP:

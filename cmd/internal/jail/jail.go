@@ -52,6 +52,9 @@ func Become(role Role, sandbox string, who conf.ID, program Program, gifts socke
 	}
 	e := entrance{who: who, program: program.FD, gifts: placed(gifts), lenient: sandbox == bestEffort}
 	for _, layer := range row.door {
+		if layer.name == switches().without {
+			continue
+		}
 		if err := layer.pass(e); err != nil {
 			return fmt.Errorf("jail: %s: %s: %w", role, layer.name, err)
 		}
@@ -83,6 +86,9 @@ func Confine(role Role) error {
 // passAll passes layers behind the door.
 func passAll(role Role, layers []layer) error {
 	for _, layer := range layers {
+		if layer.name == switches().without {
+			continue
+		}
 		if err := layer.pass(entrance{}); err != nil {
 			return fmt.Errorf("jail: %s: %s: %w", role, layer.name, err)
 		}

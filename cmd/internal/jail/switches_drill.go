@@ -13,6 +13,7 @@ import (
 //
 // landlock=N caps the ABI, landlock=0 is none of it; seccomp=off lays no filter;
 // seccomp=absent is a kernel without filters;
+// without=LAYER leaves out the layer of that name, and does not demand it;
 // seccomp=kill kills where the filter would refuse, so that not one refusal goes unseen.
 var drill string
 
@@ -28,6 +29,8 @@ func switches() settings {
 				panic("BUG: drill " + drill)
 			}
 			s.landlockMost = most
+		case name == "without":
+			s.without = value
 		case word == "seccomp=off":
 			s.noSeccomp = true
 		case word == "seccomp=absent":
