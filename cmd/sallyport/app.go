@@ -34,14 +34,14 @@ type startable struct {
 // makeApps makes the sockets of the apps to start and finds their programs.
 func (b *boot) makeApps() []conf.Mistake {
 	var mistakes []conf.Mistake
-	for _, managed := range b.plan.Managed {
+	for i, managed := range b.plan.Managed {
 		app := startable{user: managed.User, argv: managed.Argv}
 		var err error
 		app.path, err = findAppProgram(managed.Argv[0], os.Getenv("PATH"), managed.User.ID)
 		if err == nil {
 			path := b.plan.Core.Apps[managed.App].Sockets[0]
 			app.name = "unix:" + path
-			app.socket, err = b.makeAppSocket(path, managed.User.UID)
+			app.socket, err = b.makeAppSocket(path, managed.User.UID, b.entries[i])
 		}
 		var wrong *fileError
 		switch {
@@ -58,12 +58,12 @@ func (b *boot) makeApps() []conf.Mistake {
 
 // makeAppSocket makes the socket of an app, in a folder of its own that the core
 // and the app may enter and neither may change.
-func (b *boot) makeAppSocket(path string, owner int) (int, error) {
+func (b *boot) makeAppSocket(path string, owner int, entry []byte) (int, error) {
 	folder, who := filepath.Dir(path), b.plan.Users.Core
 	if err := makeRuntimeFolder(filepath.Dir(folder)); err != nil {
 		return -1, err
 	}
-	if err := b.makeAppFolder(folder, owner); err != nil {
+	if err := b.makeAppFolder(folder, entry); err != nil {
 		return -1, err
 	}
 	// Nobody else writes the folder: what is there, a predecessor has given to its app.
@@ -88,7 +88,7 @@ func (b *boot) makeAppSocket(path string, owner int) (int, error) {
 }
 
 // makeAppFolder makes the folder of an app's socket, or takes one that is ours already.
-func (b *boot) makeAppFolder(path string, owner int) error {
+func (b *boot) makeAppFolder(path string, entry []byte) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
@@ -107,14 +107,20 @@ func (b *boot) makeAppFolder(path string, owner int) error {
 	if !b.plan.Users.Switch {
 		return unix.Fchmod(fd, 0o700)
 	}
-	return errors.Join(unix.Fchown(fd, -1, b.plan.Users.Core.GID), unix.Fchmod(fd, 0o750), letEnter(fd, owner))
+	if err := errors.Join(unix.Fchown(fd, -1, b.plan.Users.Core.GID), unix.Fchmod(fd, 0o750)); err != nil {
+		return err
+	}
+	err = unix.Fsetxattr(fd, "system.posix_acl_access", entry, 0)
+	if errors.Is(err, unix.ENOTSUP) {
+		return nil // where the file system has no ACLs, only what entryOf is for does not work
+	}
+	return err
 }
 
-// letEnter adds to a folder of mode 0750 an entry that lets one user through, in
+// entryOf is what adds to a folder of mode 0750 an entry that lets one user through, in
 // the form of linux/posix_acl_xattr.h. An app that has the socket's descriptor has no need
-// of its path; but Twisted, which is below daphne, sets the mode of what it is
-// given. Where the file system has no ACLs, only that does not work.
-func letEnter(folder, uid int) error {
+// of its path; but Twisted, which is below daphne, sets the mode of what it is given.
+func entryOf(uid int) []byte {
 	const version, undefined = 2, ^uint32(0)
 	acl := binary.LittleEndian.AppendUint32(nil, version)
 	for _, entry := range []struct {
@@ -131,11 +137,7 @@ func letEnter(folder, uid int) error {
 		acl = binary.LittleEndian.AppendUint16(acl, entry.rights)
 		acl = binary.LittleEndian.AppendUint32(acl, entry.id)
 	}
-	err := unix.Fsetxattr(folder, "system.posix_acl_access", acl, 0)
-	if errors.Is(err, unix.ENOTSUP) {
-		return nil
-	}
-	return err
+	return acl
 }
 
 // findAppProgram finds the program of an app as its user would: what he may not

@@ -30,8 +30,10 @@ const (
 // A boot is what there is between a plan and its processes: descriptors.
 type boot struct {
 	plan    *conf.Plan
-	trust   string // how to trust the internal CA, if it lasts
-	readyFD int    // of --ready-fd; -1 without
+	main    duty         // of the main warden, as far as it is in the plan
+	wanted  []keeperFile // what the keeper is to have
+	entries [][]byte     // for the folders of plan.Managed
+	readyFD int          // of --ready-fd; -1 without
 	log     *slog.Logger
 
 	listeners []sockets.Listener // in the order of the plan
@@ -58,13 +60,13 @@ func (b *boot) bind(given *sockets.Given) []conf.Mistake {
 // openFiles opens the files of all certificates for the keeper.
 func (b *boot) openFiles() []conf.Mistake {
 	var mistakes []conf.Mistake
-	for _, file := range keeperFiles(b.plan) {
+	for _, file := range b.wanted {
 		fd, err := file.open(b.plan.Users.Keeper.GID)
 		if err != nil {
 			mistakes = append(mistakes, file.mistake(err))
 			continue
 		}
-		b.files = append(b.files, sockets.Gift{Name: file.gift, FD: fd})
+		b.files = append(b.files, sockets.Gift{Name: file.Gift, FD: fd})
 	}
 	return mistakes
 }
@@ -83,9 +85,6 @@ func (b *boot) openControl() {
 	if err != nil {
 		b.log.Warn("control socket not made", "path", path, "error", err, "hint", "sallyport stop will not work, signals will")
 		return
-	}
-	if b.plan.File == "" { // where -c finds it otherwise
-		b.log.Info("control socket made", "path", path)
 	}
 }
 
@@ -109,18 +108,8 @@ func (b *boot) launch() error {
 	if err != nil {
 		return err
 	}
-	main := duty{
-		Name:     "core",
-		Who:      b.plan.Users.Core,
-		Sandbox:  b.plan.Sandbox,
-		Core:     &b.plan.Core,
-		Drain:    b.plan.Core.DrainRequests + drainGrace,
-		Upgrades: b.plan.Core.DrainUpgrades + drainGrace,
-		Starter:  os.Getuid(),
-		Control:  b.plan.Control,
-		Shared:   len(b.plan.Keeper.Certificates) > 0 && b.plan.Users.Core.UID == b.plan.Users.Keeper.UID,
-		Trust:    b.trust,
-	}
+	main := b.main
+	main.Core = &b.plan.Core
 	gifts, err := b.coreGifts(&main)
 	if err != nil {
 		return err

@@ -71,7 +71,7 @@ func TestKeeperFiles(t *testing.T) {
 		{"absent", "tight.pem", "site.tls.cert: " + at("absent") + ": no such file or directory", ""},
 	} {
 		plan := &conf.Plan{Keeper: conf.Keeper{Certificates: []conf.Certificate{{Cert: at(c.cert), Key: at(c.key)}}}}
-		b := &boot{plan: plan}
+		b := &boot{plan: plan, wanted: keeperFiles(plan)}
 		mistakes := b.openFiles()
 		for _, file := range b.files {
 			unix.Close(file.FD)

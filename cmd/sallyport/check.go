@@ -23,7 +23,7 @@ func checkCommand(args []string) int {
 	if len(mistakes) > 0 {
 		return complain(mistakes)
 	}
-	wrong, unknown := checkFiles(plan)
+	wrong, unknown := checkFiles(a.Files, plan.Users.Keeper.GID)
 	mistakes = slices.Concat(checkIDs(plan), a.Unfit, wrong)
 	blocked, unasked := checkWays(plan, *path)
 	for _, notice := range slices.Concat(plan.Notices, unknown, unasked) {
@@ -37,17 +37,17 @@ func checkCommand(args []string) int {
 		return exitCheck
 	}
 	fmt.Printf("%s: fine: %s\n", *path, summary(plan))
-	if a.Trust != "" {
-		fmt.Printf("once it has run, this makes the machine trust its internal CA: %s\n", a.Trust)
+	if a.Main.Trust != "" {
+		fmt.Printf("once it has run, this makes the machine trust its internal CA: %s\n", a.Main.Trust)
 	}
 	return exitFine
 }
 
 // checkFiles opens the files of the keeper as boot will. What only root may open
 // is unknown to others, and no mistake.
-func checkFiles(plan *conf.Plan) (wrong, unknown []conf.Mistake) {
-	for _, file := range keeperFiles(plan) {
-		fd, err := file.open(plan.Users.Keeper.GID)
+func checkFiles(files []keeperFile, keeperGroup int) (wrong, unknown []conf.Mistake) {
+	for _, file := range files {
+		fd, err := file.open(keeperGroup)
 		switch {
 		case errors.Is(err, unix.EACCES):
 			mistake := file.mistake(err)

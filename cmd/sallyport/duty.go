@@ -31,10 +31,12 @@ type duty struct {
 	Spools    int         // files in which bodies wait, one for each row of the board
 	Listeners []listening // also those of an app's warden
 	Siblings  []sibling
-	Starter   int    // uid whose orders count, beside 0
-	Control   string // path of the control socket
-	Shared    bool   // core and keeper have one uid: there is a keeper
-	Trust     string // how to trust the internal CA; "" when there is nothing to say
+	Starter   int            // uid whose orders count, beside 0
+	File      string         // path of the configuration; "" for serve
+	Control   string         // path of the control socket
+	Shared    bool           // core and keeper have one uid: there is a keeper
+	Trust     string         // how to trust the internal CA; "" when there is nothing to say
+	Notices   []conf.Mistake // worth a line at every start
 }
 
 // A wardPlan is one process to keep alive.

@@ -41,7 +41,9 @@ type answer struct {
 	Plan     *conf.Plan
 	Mistakes []conf.Mistake
 	Unfit    []conf.Mistake // what the limits of this process do not allow of the plan
-	Trust    string         // how to trust the internal CA; "" when there is nothing to say
+	Main     duty           // of the main warden, as far as it is in the plan
+	Files    []keeperFile   // what the keeper is to have
+	Entries  [][]byte       // for the folders of plan.Managed
 	Control  string         // where the control socket is by default
 	Refused  string         // why the arguments of serve are
 	ReadyFD  int            // of serve; -1 without

@@ -58,9 +58,6 @@ func answerInquiry(args []string) error {
 		return err
 	}
 	a := q.answer(gifts)
-	if a.Plan != nil {
-		a.Unfit = checkDescriptors(a.Plan)
-	}
 	if text, err = json.Marshal(a); err != nil {
 		return err
 	}
@@ -101,7 +98,7 @@ func (q *inquiry) answer(gifts sockets.Gifts) answer {
 		}
 		a.Control = conf.ControlPath(absolute, at)
 		a.Plan, a.Mistakes = conf.Load(q.Path, source, at)
-		a.Trust = trustHint(a.Plan, at)
+		a.complete(at)
 		return a
 	}
 	var options conf.Options
@@ -110,14 +107,39 @@ func (q *inquiry) answer(gifts sockets.Gifts) answer {
 		return a
 	}
 	a.Plan, a.Mistakes = conf.Serve(options, at)
-	a.Trust = trustHint(a.Plan, at)
+	a.complete(at)
 	return a
+}
+
+// complete adds what follows from the plan, so that whoever acts on it has little to do.
+func (a *answer) complete(at conf.Surroundings) {
+	plan := a.Plan
+	if plan == nil {
+		return
+	}
+	a.Unfit, a.Files = checkDescriptors(plan), keeperFiles(plan)
+	for _, managed := range plan.Managed {
+		a.Entries = append(a.Entries, entryOf(managed.User.UID))
+	}
+	a.Main = duty{
+		Name:     "core",
+		Who:      plan.Users.Core,
+		Sandbox:  plan.Sandbox,
+		Drain:    plan.Core.DrainRequests + drainGrace,
+		Upgrades: plan.Core.DrainUpgrades + drainGrace,
+		Starter:  at.UID,
+		File:     plan.File,
+		Control:  plan.Control,
+		Shared:   len(plan.Keeper.Certificates) > 0 && plan.Users.Core.UID == plan.Users.Keeper.UID,
+		Trust:    trustHint(plan, at),
+		Notices:  plan.Notices,
+	}
 }
 
 // trustHint is how this machine is made to trust the internal CA of a plan, if there is
 // one and it has a file.
 func trustHint(plan *conf.Plan, at conf.Surroundings) string {
-	if plan == nil || plan.Keeper.Authority == nil || plan.Keeper.Authority.Root == "" {
+	if plan.Keeper.Authority == nil || plan.Keeper.Authority.Root == "" {
 		return ""
 	}
 	root := plan.Keeper.Authority.Root

@@ -55,7 +55,7 @@ func begin(a answer, readyFD int) int {
 		log.Error("boot failed", "error", err)
 		return exitMistake
 	}
-	b := &boot{plan: a.Plan, trust: a.Trust, readyFD: readyFD, log: log}
+	b := &boot{plan: a.Plan, main: a.Main, wanted: a.Files, entries: a.Entries, readyFD: readyFD, log: log}
 	mistakes := append(checkIDs(a.Plan), a.Unfit...)
 	mistakes = append(mistakes, b.bind(given)...)
 	mistakes = append(mistakes, b.openSpools()...)
@@ -65,7 +65,6 @@ func begin(a answer, readyFD int) int {
 	if len(mistakes) > 0 {
 		return complain(mistakes)
 	}
-	logNotices(log, a.Plan.Notices)
 	for _, name := range given.Discard() {
 		log.Warn("inherited socket closed", "name", name, "reason", "no listener has its name or address")
 	}

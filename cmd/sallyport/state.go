@@ -43,7 +43,7 @@ func (b *boot) openAuthority() []conf.Mistake {
 		b.log.Warn("state folder not to be had", "error", err,
 			"hint", "the internal CA is in memory and another one after every start; give state a folder that can be made")
 	}
-	authority.Secret, authority.Root, b.trust = "", "", ""
+	authority.Secret, authority.Root, b.main.Trust = "", "", ""
 	for _, kept := range keptFiles {
 		fd, err := unix.MemfdCreate("sallyport-"+kept.gift, unix.MFD_CLOEXEC)
 		if err != nil {

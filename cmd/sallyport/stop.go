@@ -10,13 +10,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sallyport/cmd/internal/jail"
 	"sallyport/conf"
 	"sallyport/sockets"
 )
 
 // stopCommand asks the main warden to end and waits until it has.
 func stopCommand(args []string) int {
-	return atControl("stop", args, stop)
+	return atControl("stop", args, func(control string) error { return stop(control, jail.Leave) })
 }
 
 // atControl runs what a command does at the control socket that its arguments name, and
@@ -68,12 +69,15 @@ func exists(path string) bool {
 
 // stop gives the order and waits for the end of file that is the end of the
 // process: its descriptors are closed when nothing of it runs any more.
-func stop(control string) error {
+func stop(control string, leave func() error) error {
 	fd, err := callControl(control)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
+	if err := leave(); err != nil { // who has called counts, and what is said takes no privilege to read
+		return err
+	}
 	if err := confirmed(fd, orderStop); err != nil {
 		return err
 	}

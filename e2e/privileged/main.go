@@ -3,8 +3,8 @@
 //	go run ./e2e/privileged build FOLDER   makes FOLDER/bin: binaries that know what has run
 //	go run ./e2e/privileged count FOLDER   says which lines those were, file by file
 //
-// It copies the tree and changes one layer of the jail in the copy: where a process has just
-// given away its last capability, it writes down what has run in it. So does every process
+// It copies the tree and changes the jail in the copy: where a process has just given away
+// its last capability, it writes down what has run in it. So does every process
 // at its exit, to a folder that only root can write. Between the two, TestPrivilegedLines
 // starts, reloads, stops and asks, with GOCOVERDIR=FOLDER/data.
 //
@@ -46,12 +46,17 @@ func main() {
 	}
 }
 
-const (
-	// lastCapability is the statement of the door after which there is no privilege.
-	lastCapability = "\treturn unix.Capset(&header, &none[0])\n"
-	noted          = "\tdefer noteLines(); " + "return unix.Capset(&header, &none[0])\n"
-	// noteLines is added to package jail.
-	noteLines = `package jail
+// lastStatements are the statements, by file, after which there is no privilege: those of the
+// door, and of commands that go on without.
+func lastStatements() map[string]string {
+	return map[string]string{
+		"cmd/internal/jail/layers.go": "return unix.Capset(&header, &none[0])",
+		"cmd/internal/jail/leave.go":  "return errors.Join(syscall.Setgroups(nil), ",
+	}
+}
+
+// noteLines is added to package jail.
+const noteLines = `package jail
 
 import (
 	"os"
@@ -68,7 +73,6 @@ func noteLines() {
 	}
 }
 `
-)
 
 // build copies the tree, changes the door, and makes the binaries.
 func build(folder string) error {
@@ -87,17 +91,19 @@ func build(folder string) error {
 			return err
 		}
 	}
-	layers := filepath.Join(tree, "cmd/internal/jail/layers.go")
-	text, err := os.ReadFile(layers)
-	if err != nil {
-		return err
-	}
-	if bytes.Count(text, []byte(lastCapability)) != 1 {
-		return fmt.Errorf("%s: the end of privilege is not where it was", layers)
-	}
-	text = bytes.ReplaceAll(text, []byte(lastCapability), []byte(noted))
-	if err := os.WriteFile(layers, text, 0o644); err != nil {
-		return err
+	for file, last := range lastStatements() {
+		path := filepath.Join(tree, file)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if bytes.Count(text, []byte(last)) != 1 {
+			return fmt.Errorf("%s: the end of privilege is not where it was", file)
+		}
+		text = bytes.Replace(text, []byte(last), []byte("defer noteLines(); "+last), 1)
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			return err
+		}
 	}
 	if err := os.WriteFile(filepath.Join(tree, "cmd/internal/jail/notelines.go"), []byte(noteLines), 0o644); err != nil {
 		return err
