@@ -43,15 +43,11 @@ func (b *boot) makeApps() []conf.Mistake {
 			app.name = "unix:" + path
 			app.socket, err = b.makeAppSocket(path, managed.User.UID, b.entries[i])
 		}
-		var wrong *fileError
-		switch {
-		case errors.As(err, &wrong):
-			mistakes = append(mistakes, conf.Mistake{Place: managed.Where, What: wrong.Error(), Hint: wrong.hint})
-		case err != nil:
-			mistakes = append(mistakes, conf.Mistake{Place: managed.Where, What: err.Error()})
-		default:
-			b.apps = append(b.apps, app)
+		if err != nil {
+			mistakes = append(mistakes, mistakeOf(managed.Where, err))
+			continue
 		}
+		b.apps = append(b.apps, app)
 	}
 	return mistakes
 }
@@ -210,9 +206,6 @@ func (b *boot) startApp(app startable, main *duty) (sockets.Gift, error) {
 		return sockets.Gift{}, fmt.Errorf("boot: stdout of the app: %w", err)
 	}
 	switched := b.plan.Users.Switch
-	if home := app.user.Home; switched && home != "" && !exists(home) {
-		b.log.Warn("app without a home", "uid", app.user.UID, "home", home, "hint", "what the app keeps in its home, such as gems and caches, it will not find")
-	}
 	theirs := duty{
 		Name: "app", Who: app.user.ID, Drain: appGrace,
 		Wards: []wardPlan{{

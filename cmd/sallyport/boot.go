@@ -49,7 +49,7 @@ func (b *boot) bind(given *sockets.Given) []conf.Mistake {
 	for _, wanted := range b.plan.Listeners {
 		listener, err := sockets.Bind(wanted.Address, given)
 		if err != nil {
-			mistakes = append(mistakes, bindMistake(wanted.Where, err))
+			mistakes = append(mistakes, mistakeOf(wanted.Where, err))
 			continue
 		}
 		b.listeners = append(b.listeners, listener)
@@ -63,7 +63,7 @@ func (b *boot) openFiles() []conf.Mistake {
 	for _, file := range b.wanted {
 		fd, err := file.open(b.plan.Users.Keeper.GID)
 		if err != nil {
-			mistakes = append(mistakes, file.mistake(err))
+			mistakes = append(mistakes, mistakeOf(file.Where, err))
 			continue
 		}
 		b.files = append(b.files, sockets.Gift{Name: file.Gift, FD: fd})

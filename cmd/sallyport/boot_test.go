@@ -195,7 +195,7 @@ func TestCheckIDs(t *testing.T) {
 		{Core: conf.ID{UID: own}, Keeper: conf.ID{UID: own}, Switch: true},
 		{Core: conf.ID{UID: 60578}, Keeper: conf.ID{UID: 60579}},
 	} {
-		if mistakes := checkIDs(&conf.Plan{Users: users}); mistakes != nil {
+		if mistakes := checkIDs(fixedIDs(&conf.Plan{Users: users})); mistakes != nil {
 			t.Errorf("%v: %v", users, mistakes)
 		}
 	}

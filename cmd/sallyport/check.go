@@ -24,7 +24,7 @@ func checkCommand(args []string) int {
 		return complain(mistakes)
 	}
 	wrong, unknown := checkFiles(a.Files, plan.Users.Keeper.GID)
-	mistakes = slices.Concat(checkIDs(plan), a.Unfit, wrong)
+	mistakes = slices.Concat(checkIDs(a.IDs), a.Unfit, wrong)
 	blocked, unasked := checkWays(plan, *path)
 	for _, notice := range slices.Concat(plan.Notices, unknown, unasked) {
 		fmt.Fprintln(os.Stderr, notice)
@@ -50,11 +50,11 @@ func checkFiles(files []keeperFile, keeperGroup int) (wrong, unknown []conf.Mist
 		fd, err := file.open(keeperGroup)
 		switch {
 		case errors.Is(err, unix.EACCES):
-			mistake := file.mistake(err)
+			mistake := mistakeOf(file.Where, err)
 			mistake.Hint = "not checked: run check as the user who will run sallyport"
 			unknown = append(unknown, mistake)
 		case err != nil:
-			wrong = append(wrong, file.mistake(err))
+			wrong = append(wrong, mistakeOf(file.Where, err))
 		default:
 			unix.Close(fd)
 		}

@@ -19,6 +19,7 @@ type fileError struct {
 
 func (e *fileError) Error() string { return e.path + ": " + e.err.Error() }
 func (e *fileError) Unwrap() error { return e.err }
+func (e *fileError) Hint() string  { return e.hint }
 
 // A keeperFile is a file that boot opens for the keeper.
 type keeperFile struct {
@@ -57,16 +58,6 @@ func (f keeperFile) open(keeperGroup int) (int, error) {
 		return -1, &fileError{f.Path, errors.New(what), "chmod u=rw,g=,o= " + f.Path}
 	}
 	return fd, nil
-}
-
-// mistake is err, which met the file, as the operator reads it.
-func (f keeperFile) mistake(err error) conf.Mistake {
-	mistake := conf.Mistake{Place: f.Where, What: err.Error()}
-	var explained *fileError
-	if errors.As(err, &explained) {
-		mistake.Hint = explained.hint
-	}
-	return mistake
 }
 
 // Bounds of what one process can be given: an argument, which has the names of all

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,6 +92,16 @@ func (d *duty) fillAdvertisePort() {
 		if d.Core.AdvertisePort == 0 && listener.Secure {
 			// An address without a port is that of a unix socket, and the port stays 0.
 			d.Core.AdvertisePort, _ = strconv.Atoi(listener.Address[strings.LastIndexByte(listener.Address, ':')+1:])
+		}
+	}
+}
+
+// sayHomes says once what an app will miss.
+func (d *duty) sayHomes(log *slog.Logger) {
+	for _, ward := range d.Wards {
+		if app := ward.App; app != nil && app.Switched && app.User.Home != "" && !exists(app.User.Home) {
+			log.Warn("app without a home", "uid", d.Who.UID, "home", app.User.Home,
+				"hint", "what the app keeps in its home, such as gems and caches, it will not find")
 		}
 	}
 }

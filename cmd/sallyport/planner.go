@@ -41,6 +41,7 @@ type answer struct {
 	Plan     *conf.Plan
 	Mistakes []conf.Mistake
 	Unfit    []conf.Mistake // what the limits of this process do not allow of the plan
+	IDs      []fixedID      // that nobody else may have
 	Main     duty           // of the main warden, as far as it is in the plan
 	Files    []keeperFile   // what the keeper is to have
 	Entries  [][]byte       // for the folders of plan.Managed
@@ -80,25 +81,16 @@ func consult(q inquiry) answer {
 func (q *inquiry) ask(a *answer) error {
 	who := conf.ID{UID: os.Getuid(), GID: os.Getgid()}
 	if q.UID, q.GID = who.UID, who.GID; who.UID == 0 {
-		if pid, exe := lastingStranger(plannerID); pid != 0 {
-			return fmt.Errorf("process %d (%s) has id %d, which is to read it for root", pid, exe, plannerID)
+		if wrong := checkIDs([]fixedID{{ID: plannerID}}); len(wrong) > 0 {
+			return wrong[0]
 		}
 		who = conf.ID{UID: plannerID, GID: plannerID}
 	}
-	gifts, err := q.gather()
-	if err != nil {
-		return err
-	}
-	mine, theirs, err := sockets.Link()
-	if err != nil {
-		return err
-	}
-	memory, err := unix.MemfdCreate("answer", unix.MFD_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	self, err := openProgram(selfPath)
-	if err != nil {
+	gifts, gatherErr := q.gather()
+	mine, theirs, linkErr := sockets.Link()
+	memory, memoryErr := unix.MemfdCreate("answer", unix.MFD_CLOEXEC)
+	self, selfErr := openProgram(selfPath)
+	if err := errors.Join(gatherErr, linkErr, memoryErr, selfErr); err != nil {
 		return err
 	}
 	gifts = append(gifts, sockets.Gift{Name: "looks", FD: theirs}, sockets.Gift{Name: "answer", FD: memory})
@@ -162,10 +154,7 @@ func answerLooks(link int) {
 		var stat unix.Stat_t
 		var errno unix.Errno
 		errors.As(unix.Stat(string(path[:n]), &stat), &errno)
-		var facts []byte
-		for _, fact := range []uint32{uint32(errno), stat.Mode, stat.Uid, stat.Gid} {
-			facts = binary.LittleEndian.AppendUint32(facts, fact)
-		}
-		_, _ = unix.Write(link, facts) // if it is gone, the next read says so
+		facts, _ := binary.Append(nil, binary.LittleEndian, []uint32{uint32(errno), stat.Mode, stat.Uid, stat.Gid}) // numbers
+		_, _ = unix.Write(link, facts)                                                                              // if it is gone, the next read says so
 	}
 }

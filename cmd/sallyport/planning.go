@@ -117,7 +117,7 @@ func (a *answer) complete(at conf.Surroundings) {
 	if plan == nil {
 		return
 	}
-	a.Unfit, a.Files = checkDescriptors(plan), keeperFiles(plan)
+	a.IDs, a.Unfit, a.Files = fixedIDs(plan), checkDescriptors(plan), keeperFiles(plan)
 	for _, managed := range plan.Managed {
 		a.Entries = append(a.Entries, entryOf(managed.User.UID))
 	}

@@ -56,7 +56,7 @@ func begin(a answer, readyFD int) int {
 		return exitMistake
 	}
 	b := &boot{plan: a.Plan, main: a.Main, wanted: a.Files, entries: a.Entries, readyFD: readyFD, log: log}
-	mistakes := append(checkIDs(a.Plan), a.Unfit...)
+	mistakes := append(checkIDs(a.IDs), a.Unfit...)
 	mistakes = append(mistakes, b.bind(given)...)
 	mistakes = append(mistakes, b.openSpools()...)
 	mistakes = append(mistakes, b.makeApps()...)
@@ -110,12 +110,15 @@ func logNotices(log *slog.Logger, notices []conf.Mistake) {
 	}
 }
 
-// bindMistake is a failed bind as the operator reads it.
-func bindMistake(where conf.Place, err error) conf.Mistake {
-	mistake := conf.Mistake{Place: where, What: err.Error()}
-	var explained *sockets.BindError
-	if errors.As(err, &explained) {
-		mistake.Hint = explained.Hint()
+// mistakeOf is what was in the way of something that the configuration has at a place, as
+// the operator reads it: errors that know how they are mended say it.
+func mistakeOf(where conf.Place, err error) conf.Mistake {
+	var explained interface {
+		error
+		Hint() string
 	}
-	return mistake
+	if errors.As(err, &explained) {
+		return conf.Mistake{Place: where, What: explained.Error(), Hint: explained.Hint()}
+	}
+	return conf.Mistake{Place: where, What: err.Error()}
 }

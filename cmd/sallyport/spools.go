@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-
 	"sallyport/conf"
 	"sallyport/sockets"
 	"sallyport/upstream/board"
@@ -21,20 +19,11 @@ func (b *boot) openSpools() []conf.Mistake {
 	for row := 0; plan.Folder != "" && row < b.plan.Workers*board.Generations; row++ {
 		fd, err := spool.Create(plan)
 		if err != nil {
-			return []conf.Mistake{spoolMistake(plan.Where, err)}
+			return []conf.Mistake{mistakeOf(plan.Where, err)}
 		}
 		b.spools = append(b.spools, sockets.Gift{Name: rowName("spool", row), FD: fd})
 	}
 	return nil
-}
-
-// spoolMistake is a spool that cannot be had, as the operator reads it.
-func spoolMistake(where conf.Place, err error) conf.Mistake {
-	mistake := conf.Mistake{Place: where, What: err.Error()}
-	if folder, ok := errors.AsType[*spool.FolderError](err); ok {
-		mistake.Hint = folder.Hint()
-	}
-	return mistake
 }
 
 // openSpools finds the files among what the warden holds; there are none but in the

@@ -38,7 +38,7 @@ func (b *boot) openAuthority() []conf.Mistake {
 		}
 		var wrong *fileError
 		if errors.As(err, &wrong) {
-			return []conf.Mistake{{Place: authority.Where, What: wrong.Error(), Hint: wrong.hint}}
+			return []conf.Mistake{mistakeOf(authority.Where, wrong)}
 		}
 		b.log.Warn("state folder not to be had", "error", err,
 			"hint", "the internal CA is in memory and another one after every start; give state a folder that can be made")

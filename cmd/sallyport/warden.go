@@ -122,6 +122,7 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 		return nil, err
 	}
 	logNotices(log, d.Notices)
+	d.sayHomes(log)
 	w := &warden{
 		duty: d, log: log, began: time.Now(), announce: -1, before: map[int]bool{},
 		deaths:    make(chan os.Signal, 1),
