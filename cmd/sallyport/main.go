@@ -43,8 +43,9 @@
 // marked, and with --assert the exit status is 3 then. What only root may see is not visible
 // to others, and no drift.
 //
-// Two more commands are for its own use: stage gives away what a role must not
-// have and becomes that role's program; warden starts programs and keeps them alive.
+// Three more commands are for its own use: stage gives away what a role must not
+// have and becomes that role's program; warden starts programs and keeps them alive; planner
+// reads the configuration.
 //
 // # Exit status
 //
@@ -53,9 +54,11 @@
 // # Security
 //
 // Until boot is over, this program may be root, and it is the only one of ours
-// that ever is. Then it parses one file, that of the operator, which nobody else
-// may write, and no byte from the network. It opens key files and does not read
-// them. Afterwards it is a warden under an ordinary uid, without capabilities,
+// that ever is. It opens one file, that of the operator, which nobody else
+// may write, and leaves it to a planner to parse: a process under another uid that cannot
+// open, reach or start anything, and whose word is a plan. It opens key files and does not
+// read them, and no byte of the network comes to it. e2e/privileged counts its lines: at most
+// 900 run before privilege is left. Afterwards it is a warden under an ordinary uid, without capabilities,
 // that reads nothing from its children but their death and one byte. Orders come
 // from signals and from a socket that only root and the starter may use. So that
 // no initialiser of a library runs as root, it links the standard library
