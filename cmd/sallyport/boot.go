@@ -168,7 +168,7 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gift, error) {
 		return sockets.Gift{}, err
 	}
 	gifts := append(sockets.Gifts{{Name: "program", FD: program}}, b.files...)
-	theirs := duty{Name: "keeper", Who: b.plan.Users.Keeper, Sandbox: b.plan.Sandbox, Keeper: &b.plan.Keeper, Drain: keeperGrace}
+	theirs := duty{Name: "keeper", Who: b.plan.Users.Keeper, Sandbox: b.plan.Sandbox, Keeper: &b.plan.Keeper, Empty: []string{"part"}, Drain: keeperGrace}
 	return theirs.start(stage{role: jail.Warden, program: jail.Program{FD: self}, gifts: gifts}, main)
 }
 

@@ -19,6 +19,7 @@ type duty struct {
 	Sandbox string        // of the plan
 	Core    *conf.Core    // part of each core; nil in wardens of others
 	Keeper  *conf.Keeper  // the same of the keeper
+	Empty   []string      // gifts that are empty memory, for furnish to fill
 	Wards   []wardPlan    // what to keep alive; of a part, made by furnish
 	Drain   time.Duration // from TERM to a ward until it is killed
 
@@ -84,13 +85,15 @@ type sibling struct {
 	hold int // descriptor of the leash; -1 once it is cut
 }
 
-// seal adds the duty to the gifts of its warden.
+// seal adds the duty to the gifts of its warden, and the memory that it is to fill.
 func (d *duty) seal(gifts sockets.Gifts) (sockets.Gifts, error) {
 	fd, err := sealJSON("warden", d)
-	if err != nil {
-		return nil, err
+	gifts = append(sockets.Gifts{{Name: "duty", FD: fd}}, gifts...)
+	for i := 0; i < len(d.Empty) && err == nil; i++ {
+		fd, err = sockets.Sealable(d.Empty[i])
+		gifts = append(gifts, sockets.Gift{Name: d.Empty[i], FD: fd})
 	}
-	return append(sockets.Gifts{{Name: "duty", FD: fd}}, gifts...), nil
+	return gifts, err
 }
 
 // wardenArgs is the argument list that starts a warden with its gifts.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -13,7 +15,8 @@ import (
 )
 
 // This file is what a warden does of the start that takes no privilege: it makes what its
-// wards share, and says what each is given. Boot opens and binds, and tells what it made.
+// wards share of the empty memory that boot has left, for its filter lets it make none, and
+// says what each is given.
 
 // furnish completes the duty of a warden of ours, and what it holds. That of an app has
 // all of it from boot.
@@ -31,22 +34,28 @@ func (d *duty) furnish(held sockets.Gifts) (sockets.Gifts, error) {
 // wake-up for each row of it, and where bodies wait in memory a spool for each.
 func (d *duty) furnishCores(held sockets.Gifts) (sockets.Gifts, error) {
 	d.fillAdvertisePort()
-	part, err := sealJSON("core", d.Core)
-	if err != nil {
-		return nil, err
-	}
 	d.Board, d.Apps = board.PlanOf(d.Core.Apps, d.Core.Workers), appDuties(d.Core.Apps)
-	memory, wakes, err := board.Create(d.Board)
-	if err != nil {
-		return nil, err
-	}
-	made := sockets.Gifts{{Name: "board", FD: memory}}
-	for row, fd := range wakes {
-		made = append(made, sockets.Gift{Name: rowName("wake", row), FD: fd})
-	}
-	core := wardPlan{Name: "core", Role: jail.Core, Gifts: []passing{{"plan", "part"}}}
-	for _, gift := range made {
-		core.Gifts = append(core.Gifts, passing{gift.Name, gift.Name})
+	d.Spools = d.Board.Rows
+	core := wardPlan{Name: "core", Role: jail.Core, Gifts: []passing{{"plan", "part"}, {"board", "board"}}}
+	for _, name := range d.Empty {
+		fd, err := held.FD(name)
+		switch {
+		case err != nil:
+		case name == "part":
+			err = fillJSON(fd, d.Core)
+		case name == "board":
+			var wakes []int
+			wakes, err = board.Make(fd, d.Board)
+			for row, fd := range wakes {
+				held = append(held, sockets.Gift{Name: rowName("wake", row), FD: fd})
+				core.Gifts = append(core.Gifts, passing{rowName("wake", row), rowName("wake", row)})
+			}
+		default:
+			err = spool.Make(fd, d.Core.Spool)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	for _, listener := range d.Listeners {
 		core.Gifts = append(core.Gifts, passing{listener.Gift, listener.Gift})
@@ -58,32 +67,34 @@ func (d *duty) furnishCores(held sockets.Gifts) (sockets.Gifts, error) {
 			d.Wards[i].Name += strconv.Itoa(i)
 		}
 	}
-	made = append(made, sockets.Gift{Name: "part", FD: part})
-	for d.Spools = 0; d.Spools < d.Board.Rows && d.Core.Spool.Folder == ""; d.Spools++ {
-		fd, err := spool.Create(d.Core.Spool)
-		if err != nil {
-			return nil, err
-		}
-		made = append(made, sockets.Gift{Name: rowName("spool", d.Spools), FD: fd})
-	}
-	d.Spools = d.Board.Rows
-	return append(made, held...), nil
+	return held, nil
 }
 
 // furnishKeeper makes the keeper's part of the plan. It is given every file there is.
 func (d *duty) furnishKeeper(held sockets.Gifts) (sockets.Gifts, error) {
-	part, err := sealJSON("keeper", d.Keeper)
+	part, err := held.FD("part")
 	if err != nil {
 		return nil, err
 	}
 	keeper := wardPlan{Name: "keeper", Role: jail.Keeper, Gifts: []passing{{"plan", "part"}}}
 	for _, gift := range held {
-		if gift.Name != "program" && gift.Name != "duty" && gift.Name != "leash" {
+		switch gift.Name {
+		case "program", "duty", "leash", "part":
+		default:
 			keeper.Gifts = append(keeper.Gifts, passing{gift.Name, gift.Name})
 		}
 	}
 	d.Wards = []wardPlan{keeper}
-	return append(sockets.Gifts{{Name: "part", FD: part}}, held...), nil
+	return held, fillJSON(part, d.Keeper)
+}
+
+// fillJSON seals a part of the plan in memory.
+func fillJSON(memory int, part any) error {
+	text, err := json.Marshal(part)
+	if err != nil {
+		return fmt.Errorf("warden: part of the plan: %w", err)
+	}
+	return sockets.SealIn(memory, text)
 }
 
 // fillAdvertisePort puts the port that was bound where the plan had to say 0.

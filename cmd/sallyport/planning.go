@@ -16,6 +16,7 @@ import (
 	"sallyport/cmd/internal/jail"
 	"sallyport/conf"
 	"sallyport/sockets"
+	"sallyport/upstream/board"
 )
 
 // This file is a planner: the process that reads the configuration for a command which may
@@ -133,6 +134,10 @@ func (a *answer) complete(at conf.Surroundings) {
 		Shared:   len(plan.Keeper.Certificates) > 0 && plan.Users.Core.UID == plan.Users.Keeper.UID,
 		Trust:    trustHint(plan, at),
 		Notices:  plan.Notices,
+		Empty:    []string{"part", "board"},
+	}
+	for row := 0; plan.Core.Spool.Folder == "" && row < plan.Workers*board.Generations; row++ {
+		a.Main.Empty = append(a.Main.Empty, rowName("spool", row))
 	}
 }
 

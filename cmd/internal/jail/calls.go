@@ -205,7 +205,6 @@ func wardenCalls() []call {
 		{"listen", 50, 201, inWarden, nil, "a listener that a core has deafened"},
 		{"sendmsg", 46, 211, inWarden, nil, "links of new cores"},
 		{"socketpair", 53, 199, inWarden, nil, "likewise"},
-		{"memfd_create", 319, 279, inWarden, nil, "what its wards share, and their parts of the plan"},
 		{"execve", 59, 221, inWarden, nil, "this program again, as a stage; landlock knows no other"},
 		{"setsid", 112, 157, inWarden, nil, "of a stage"},
 		{"getppid", 110, 173, inWarden, nil, "of a stage, whose parent may be gone"},

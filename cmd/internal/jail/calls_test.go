@@ -227,7 +227,7 @@ func verdictCases() []verdictCase {
 		{"openat", [6]uint64{}, 'r', 'r', 'r', 'a'},
 		{"ptrace", [6]uint64{}, 'k', 'k', 'k', 'k'},
 		{"io_uring_setup", [6]uint64{}, 'k', 'k', 'k', 'k'},
-		{"memfd_create", [6]uint64{}, 'k', 'k', 'k', 'a'},
+		{"memfd_create", [6]uint64{}, 'k', 'k', 'k', 'k'},
 		{"setresuid", [6]uint64{}, 'k', 'k', 'k', 'a'},
 		{"bind", [6]uint64{}, 'r', 'r', 'r', 'r'},
 		{"listen", [6]uint64{}, 'r', 'r', 'r', 'a'},
