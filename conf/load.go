@@ -22,22 +22,18 @@ type Source struct {
 	Text   int        // -1 when it could not be opened
 	Errno  unix.Errno // why
 	Folder int        // of the path, O_PATH: for its rights; -1 when it is not to be had
-	Origin int        // the folder of what Text is a link to; -1 where that is the same
+	Origin int        // the folder of what Text really is, which may be the same; -1 where there is none
 	Real   string     // path of Origin
 }
 
-// Open opens the configuration at an absolute path.
-func Open(path string) Source {
-	s := Source{Folder: openFolder(filepath.Dir(path)), Origin: -1}
+// Open opens the configuration at a path.
+func Open(path string) (s Source) {
 	var err error
 	s.Text, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if errors.As(err, &s.Errno) {
-		return s
-	}
-	real, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.Text)) // no path where it is a pipe
-	if s.Real = filepath.Dir(real); s.Real != filepath.Dir(path) && filepath.IsAbs(real) {
-		s.Origin = openFolder(s.Real)
-	}
+	errors.As(err, &s.Errno)
+	real, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.Text)) // no path where it is a pipe, or nothing
+	s.Real = filepath.Dir(real)
+	s.Folder, s.Origin = openFolder(filepath.Dir(path)), openFolder(s.Real)
 	return s
 }
 
@@ -152,17 +148,14 @@ func (s Source) checkRights(name string, at Surroundings) []Mistake {
 			wrong("may be written by "+whom, fix+absolute)
 		}
 	}
-	for _, folder := range []struct {
-		path string
-		open int
-	}{{filepath.Dir(absolute), s.Folder}, {s.Real, s.Origin}} {
-		stat, ok := rights(folder.open)
-		if !ok {
-			continue // it has just been removed
-		}
-		if whom, fix := others(stat, may); whom != "" {
-			wrong("is in a folder that "+whom+" may write", fix+folder.path)
-		}
+	folder, there := rights(s.Folder)
+	if whom, fix := others(folder, may); there && whom != "" {
+		wrong("is in a folder that "+whom+" may write", fix+filepath.Dir(absolute))
+	}
+	origin, there := rights(s.Origin)
+	same := origin.Dev == folder.Dev && origin.Ino == folder.Ino
+	if whom, fix := others(origin, may); there && !same && filepath.IsAbs(s.Real) && whom != "" {
+		wrong("is in a folder that "+whom+" may write", fix+s.Real)
 	}
 	return mistakes
 }

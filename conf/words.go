@@ -8,9 +8,9 @@ type Words []string
 
 // MarshalJSON writes the words.
 func (w Words) MarshalJSON() ([]byte, error) {
-	list := make([][]byte, len(w))
-	for i, word := range w {
-		list[i] = []byte(word)
+	var list [][]byte
+	for _, word := range w {
+		list = append(list, []byte(word))
 	}
 	return json.Marshal(list)
 }
@@ -19,9 +19,9 @@ func (w Words) MarshalJSON() ([]byte, error) {
 func (w *Words) UnmarshalJSON(text []byte) error {
 	var list [][]byte
 	err := json.Unmarshal(text, &list)
-	*w = make(Words, len(list))
-	for i, word := range list {
-		(*w)[i] = string(word)
+	*w = nil
+	for _, word := range list {
+		*w = append(*w, string(word))
 	}
 	return err
 }

@@ -128,11 +128,7 @@ func (q *inquiry) gather() (gifts sockets.Gifts, err error) {
 		gifts = append(gifts, sockets.Gift{Name: filepath.Base(path), FD: fd})
 	}
 	if q.Path != "" {
-		absolute := q.Path
-		if !filepath.IsAbs(absolute) {
-			absolute = filepath.Join(q.Folder, q.Path)
-		}
-		q.Source = conf.Open(absolute)
+		q.Source = conf.Open(q.Path)
 		for _, gift := range []sockets.Gift{{Name: "text", FD: q.Source.Text}, {Name: "folder", FD: q.Source.Folder}, {Name: "origin", FD: q.Source.Origin}} {
 			if gift.FD >= 0 {
 				gifts = append(gifts, gift)

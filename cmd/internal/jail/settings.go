@@ -8,7 +8,6 @@ type settings struct {
 	seccompAbsent bool    // as if the kernel had none
 	otherwise     verdict // on what a filter does not list
 	landlockMost  int     // the newest ABI to use; 0: none
-	without       string  // the name of a layer that is left out; "": none
 }
 
 // landlockNewest uses whatever there is: of a later ABI only what is known here.

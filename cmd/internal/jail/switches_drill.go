@@ -3,6 +3,7 @@
 package jail
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -29,8 +30,7 @@ func switches() settings {
 				panic("BUG: drill " + drill)
 			}
 			s.landlockMost = most
-		case name == "without":
-			s.without = value
+		case name == "without": // see kept
 		case word == "seccomp=off":
 			s.noSeccomp = true
 		case word == "seccomp=absent":
@@ -42,4 +42,11 @@ func switches() settings {
 		}
 	}
 	return s
+}
+
+// kept are the layers that are passed: all but the one that the drill is without.
+func kept(layers []layer) []layer {
+	_, rest, _ := strings.Cut(drill, "without=")
+	without, _, _ := strings.Cut(rest, ",")
+	return slices.DeleteFunc(slices.Clone(layers), func(l layer) bool { return l.name == without })
 }
