@@ -154,7 +154,8 @@ func checkProtocol(fd int, bound address) error {
 	case bound.path != "" || protocol == unix.IPPROTO_TCP:
 		return nil
 	case protocol == unix.IPPROTO_MPTCP:
-		return errors.New("is MPTCP, and the jail knows TCP alone: leave SocketProtocol= out of the socket unit")
+		return errors.New("is MPTCP, and the jail knows TCP alone: leave SocketProtocol= out of the socket unit; " +
+			"a starter in Go listens by ListenConfig.SetMultipathTCP(false)")
 	}
 	return fmt.Errorf("has protocol %d, and the jail knows TCP alone: leave SocketProtocol= out of the socket unit", protocol)
 }
