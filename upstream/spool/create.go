@@ -11,11 +11,21 @@ import (
 // This file is boot's and the wardens' half: the file of an arena, made before
 // privilege is left, and emptied when a core is gone.
 
-// Create makes the file of one core's arena in plan.Folder and returns its descriptor: it
-// has no name (O_TMPFILE, open(2)), so that no crash can leave it behind. Its size is that
-// of the plan, with nothing in it yet.
+// Create makes the file of one core's arena and returns its descriptor: a file without a
+// name in plan.Folder (O_TMPFILE, open(2)), which no crash can leave behind, or memory. Its
+// size is that of the plan, with nothing in it yet.
 func Create(plan conf.Spool) (fd int, err error) {
-	return createFile(plan.Folder, blocksOf(plan.Bytes)<<blockShift)
+	if plan.Folder != "" {
+		return createFile(plan.Folder, blocksOf(plan.Bytes)<<blockShift)
+	}
+	if fd, err = unix.MemfdCreate("spool", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING); err != nil {
+		return -1, fmt.Errorf("spool: memfd_create: %w", err)
+	}
+	if err = Make(fd, plan); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // Make makes an arena's file of empty memory that can be sealed (memfd_create(2)), for plans

@@ -29,21 +29,9 @@ func open(t testing.TB, bytes, appBytes int64) *Arena {
 	return openIn(t, conf.Spool{Bytes: bytes, AppBytes: appBytes})
 }
 
-// created is the file of an arena, wherever the plan has it.
-func created(plan conf.Spool) (int, error) {
-	if plan.Folder != "" {
-		return Create(plan)
-	}
-	fd, err := unix.MemfdCreate("spool", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return -1, err
-	}
-	return fd, Make(fd, plan)
-}
-
 func openIn(t testing.TB, plan conf.Spool) *Arena {
 	t.Helper()
-	fd, err := created(plan)
+	fd, err := Create(plan)
 	if err != nil {
 		t.Fatal(err)
 	}
