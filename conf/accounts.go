@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,20 +41,17 @@ type Subordinates struct {
 // idMax is the highest id a process may have: 1<<32 - 1 is "no change" in setresuid(2).
 const idMax = 1<<32 - 2
 
-// ReadAccounts reads etc/passwd, etc/group and etc/subuid below root. A file
+// AccountFiles are the files that accounts are read from.
+func AccountFiles() []string { return []string{"/etc/passwd", "/etc/group", "/etc/subuid"} }
+
+// ReadAccounts reads the AccountFiles by read, as os.ReadFile does. A file
 // that is not there says nothing, as in an image from scratch; a line that is
 // not understood (NIS's "+") is passed over, as the C library does.
-func ReadAccounts(root string) (Accounts, error) {
+func ReadAccounts(read func(path string) ([]byte, error)) (Accounts, error) {
 	var a Accounts
-	for _, file := range []struct {
-		name string
-		line func(fields []string)
-	}{
-		{"etc/passwd", a.addUser},
-		{"etc/group", a.addGroup},
-		{"etc/subuid", a.addSubordinates},
-	} {
-		text, err := os.ReadFile(filepath.Join(root, file.name))
+	lines := []func(fields []string){a.addUser, a.addGroup, a.addSubordinates}
+	for i, path := range AccountFiles() {
+		text, err := read(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -64,7 +59,7 @@ func ReadAccounts(root string) (Accounts, error) {
 			return Accounts{}, fmt.Errorf("conf: read accounts: %w", err)
 		}
 		for line := range strings.Lines(string(text)) {
-			file.line(strings.Split(strings.TrimSpace(line), ":"))
+			lines[i](strings.Split(strings.TrimSpace(line), ":"))
 		}
 	}
 	return a, nil

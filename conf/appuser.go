@@ -2,10 +2,9 @@ package conf
 
 import (
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // This file says whose processes an app's are. The rules are Passenger's ("User
@@ -17,7 +16,7 @@ import (
 type folder struct {
 	path     string
 	uid, gid int
-	mode     fs.FileMode
+	mode     uint32 // as stat(2) has it
 }
 
 // appUser is the user of the app that a command starts, which runs in the
@@ -25,7 +24,7 @@ type folder struct {
 func (p *planner) appUser(named string) (Account, fault) {
 	account, f := p.namedUser(named)
 	if named == "" && p.plan.Users.Switch {
-		account, f = p.ownerOf(p.at.Folder)
+		account, f = p.ownerOf(p.at.Real)
 	}
 	if !f.none() || !p.plan.Users.Switch {
 		return account, f
@@ -64,9 +63,10 @@ func (p *planner) namedUser(named string) (Account, fault) {
 	return account, fault{}
 }
 
-// ownerOf is the owner of the folder at path, if it is safe to go by that.
+// ownerOf is the owner of the folder at path, which has no links in it, if it is safe to
+// go by that.
 func (p *planner) ownerOf(path string) (Account, fault) {
-	chain, err := foldersTo(path)
+	chain, err := p.at.foldersTo(path)
 	if err != nil {
 		return Account{}, fault{"is not given, and " + path + ": " + cause(err), "name the app's user, as in --user shop"}
 	}
@@ -74,23 +74,15 @@ func (p *planner) ownerOf(path string) (Account, fault) {
 }
 
 // foldersTo are the folder at path and all above it.
-func foldersTo(path string) ([]folder, error) {
-	path, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return nil, err
-	}
+func (at Surroundings) foldersTo(path string) ([]folder, error) {
 	var chain []folder
 	for {
-		info, err := os.Lstat(path)
+		stat, err := at.look(path)
 		if err != nil {
 			return nil, err
 		}
-		f := folder{path: path, mode: info.Mode()}
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			f.uid, f.gid = int(stat.Uid), int(stat.Gid)
-		}
-		chain = append(chain, f)
-		if path == "/" {
+		chain = append(chain, folder{path, int(stat.Uid), int(stat.Gid), stat.Mode})
+		if path == "/" || path == "." {
 			return chain, nil
 		}
 		path = filepath.Dir(path)
@@ -118,14 +110,14 @@ func (a Accounts) owner(chain []folder) (Account, fault) {
 		return refused("%s belongs to uid %d, which has no account", own.path, own.uid)
 	}
 	for i, f := range chain {
-		sticky := i > 0 && f.mode&fs.ModeSticky != 0 // in it one replaces only one's own
+		sticky := i > 0 && f.mode&unix.S_ISVTX != 0 // in it one replaces only one's own
 		switch {
 		case f.uid != 0 && f.uid != own.uid:
 			return refused("%s, above the folder of %s, belongs to uid %d", f.path, account.Name, f.uid)
 		case f.mode&0o002 != 0 && !sticky:
-			return refused("%s may be written by others (mode %04o)", f.path, f.mode.Perm())
+			return refused("%s may be written by others (mode %04o)", f.path, f.mode&0o777)
 		case f.mode&0o020 != 0 && !sticky && !a.isPrivate(f.gid, account.ID):
-			return refused("%s may be written by group %d (mode %04o)", f.path, f.gid, f.mode.Perm())
+			return refused("%s may be written by group %d (mode %04o)", f.path, f.gid, f.mode&0o777)
 		}
 	}
 	return account, checkUnprivileged(account.ID)

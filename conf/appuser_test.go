@@ -2,11 +2,12 @@ package conf
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // accountsOfApps are joe with a group of his own, ann in the group of all users,
@@ -27,7 +28,7 @@ func accountsOfApps() Accounts {
 
 // TestOwner holds the rules: Passenger's three owners first.
 func TestOwner(t *testing.T) {
-	const sticky = fs.ModeSticky | 0o777
+	const sticky = unix.S_ISVTX | 0o777
 	top := folder{"/", 0, 0, 0o755}
 	for _, c := range []struct {
 		name  string
@@ -63,28 +64,22 @@ func TestOwner(t *testing.T) {
 	}
 }
 
-// TestFoldersTo shows that the owners are those of the real folders.
+// TestFoldersTo shows that whoever starts is asked about each folder on the way.
 func TestFoldersTo(t *testing.T) {
 	dir := t.TempDir()
-	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink(dir, link); err != nil {
-		t.Fatal(err)
-	}
-	chain, err := foldersTo(link)
+	var at Surroundings
+	chain, err := at.foldersTo(dir)
 	if err != nil || chain[0].path != dir || chain[0].uid != os.Getuid() || chain[len(chain)-1].path != "/" {
 		t.Errorf("%v, %v", chain, err)
 	}
-	if _, err := foldersTo(filepath.Join(dir, "absent")); err == nil {
+	if _, err := at.foldersTo(filepath.Join(dir, "absent")); err == nil {
 		t.Error("what is absent has folders")
 	}
-	if os.Getuid() != 0 {
-		return
+	at.Look = func(path string) (unix.Stat_t, error) {
+		return unix.Stat_t{Uid: uint32(len(path)), Gid: 1, Mode: unix.S_IFDIR | 0o755}, nil
 	}
-	if err := os.Chown(dir, 4242, 1); err != nil {
-		t.Fatal(err)
-	}
-	if chain, _ = foldersTo(dir); chain[0].uid != 4242 || chain[0].gid != 1 {
-		t.Errorf("%v", chain[0])
+	if chain, err = at.foldersTo("/srv/x"); err != nil || len(chain) != 3 || chain[0].uid != 6 || chain[1].uid != 4 || chain[2].gid != 1 {
+		t.Errorf("%v, %v", chain, err)
 	}
 }
 
@@ -112,7 +107,7 @@ func TestAppUser(t *testing.T) {
 		{1000, "ann", "! cannot be: only root changes users, and this is uid 1000"},
 		{4242, "", "4242:4242 []"},
 	} {
-		at := Surroundings{UID: c.uid, GID: c.uid, Folder: "/absent", Accounts: accountsOfApps()}
+		at := Surroundings{UID: c.uid, GID: c.uid, Folder: "/absent", Real: "/absent", Accounts: accountsOfApps()}
 		plan, mistakes := Serve(Options{Command: []string{"gunicorn"}, User: c.named}, at)
 		if want, refused := strings.CutPrefix(c.want, "! "); refused {
 			if len(mistakes) != 1 || mistakes[0].Key != "--user" || !strings.Contains(mistakes[0].What, want) || mistakes[0].Hint == "" {

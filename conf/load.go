@@ -8,26 +8,54 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // fileBytesMax bounds the file. It is far more than a configuration has: what is
 // larger is a log or a disk that -c names by a slip.
 const fileBytesMax = 1 << 20
 
-// Load reads the configuration at path, relative to at.Folder, and makes the
-// plan of it. It looks at the file's own rights and at the certificates that it
+// A Source is the configuration as whoever may open it has found it: descriptors, so that
+// whoever judges and reads it needs no right of its own, and nobody looks twice.
+type Source struct {
+	Text   int        // -1 when it could not be opened
+	Errno  unix.Errno // why
+	Folder int        // of the path, O_PATH: for its rights; -1 when it is not to be had
+	Origin int        // the folder of what Text really is, which may be the same; -1 where there is none
+	Real   string     // path of Origin
+}
+
+// Open opens the configuration at a path.
+func Open(path string) (s Source) {
+	var err error
+	s.Text, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	errors.As(err, &s.Errno)
+	real, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", s.Text)) // no path where it is a pipe, or nothing
+	s.Real = filepath.Dir(real)
+	s.Folder, s.Origin = openFolder(filepath.Dir(path)), openFolder(s.Real)
+	return s
+}
+
+// openFolder opens a folder to look at its rights.
+func openFolder(path string) int {
+	fd, _ := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) // -1 if it has just been removed
+	return fd
+}
+
+// Load reads the configuration that messages call name, relative to at.Folder, and makes
+// the plan of it, and closes it. It looks at the file's own rights and at the certificates that it
 // names, and reports every mistake there is; the plan is nil when there is one.
-func Load(path string, at Surroundings) (*Plan, []Mistake) {
-	absolute := absolutePath(path, at)
-	text, f := read(absolute)
+func Load(name string, source Source, at Surroundings) (*Plan, []Mistake) {
+	loose := source.checkRights(name, at)
+	text, f := source.read()
 	if !f.none() {
-		return nil, []Mistake{{Place{File: path}, f.what, f.hint}}
+		return nil, []Mistake{{Place{File: name}, f.what, f.hint}}
 	}
-	plan, mistakes := parse(path, text, at)
-	mistakes = append(mistakes, checkRights(path, absolute, writersOf(at))...)
+	plan, mistakes := parse(name, text, at)
+	mistakes = append(mistakes, loose...)
 	if plan != nil {
-		mistakes = append(mistakes, plan.checkCertificates()...)
+		mistakes = append(mistakes, plan.checkCertificates(at)...)
 	}
 	sortMistakes(mistakes)
 	if len(mistakes) > 0 {
@@ -72,11 +100,11 @@ func absolutePath(path string, at Surroundings) string {
 }
 
 // read is the content of the configuration.
-func read(path string) ([]byte, fault) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, openFault(err)
+func (s Source) read() ([]byte, fault) {
+	if s.Text < 0 {
+		return nil, openFault(s.Errno)
 	}
+	file := os.NewFile(uintptr(s.Text), "configuration")
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, fileBytesMax+1))
 	switch {
@@ -109,30 +137,32 @@ func cause(err error) string {
 // checkRights refuses a file that others may write, or replace because they may
 // write its folder: whoever writes it tells root what to open. A sticky folder
 // passes, in it one replaces only one's own. Both ends of a link count.
-func checkRights(name, absolute string, may writers) []Mistake {
+func (s Source) checkRights(name string, at Surroundings) []Mistake {
+	may, absolute := writersOf(at), absolutePath(name, at)
 	var mistakes []Mistake
 	wrong := func(what, hint string) {
 		mistakes = append(mistakes, Mistake{Place{File: name}, what, hint})
 	}
-	folders := []string{filepath.Dir(absolute)}
-	if real, err := filepath.EvalSymlinks(absolute); err == nil && filepath.Dir(real) != folders[0] {
-		folders = append(folders, filepath.Dir(real))
-	}
-	if info, err := os.Stat(absolute); err == nil && info.Mode().IsRegular() {
-		if whom, fix := others(info, may); whom != "" {
+	if stat, ok := rights(s.Text); ok && stat.Mode&unix.S_IFMT == unix.S_IFREG {
+		if whom, fix := others(stat, may); whom != "" {
 			wrong("may be written by "+whom, fix+absolute)
 		}
 	}
-	for _, folder := range folders {
-		info, err := os.Stat(folder)
-		if err != nil {
-			continue // reading the file has failed too
-		}
-		if whom, fix := others(info, may); whom != "" {
-			wrong("is in a folder that "+whom+" may write", fix+folder)
-		}
+	folder, there := rights(s.Folder)
+	if whom, fix := others(folder, may); there && whom != "" {
+		wrong("is in a folder that "+whom+" may write", fix+filepath.Dir(absolute))
+	}
+	origin, there := rights(s.Origin)
+	same := origin.Dev == folder.Dev && origin.Ino == folder.Ino
+	if whom, fix := others(origin, may); there && !same && filepath.IsAbs(s.Real) && whom != "" {
+		wrong("is in a folder that "+whom+" may write", fix+s.Real)
 	}
 	return mistakes
+}
+
+// rights are those of an open file.
+func rights(fd int) (stat unix.Stat_t, ok bool) {
+	return stat, unix.Fstat(fd, &stat) == nil
 }
 
 // writers are who may write a configuration that root runs: root, and whoever
@@ -153,17 +183,16 @@ func writersOf(at Surroundings) writers {
 
 // others names who may write a file and should not, and the command that ends
 // that; "" when there is nobody.
-func others(info fs.FileInfo, may writers) (whom, fix string) {
-	stat, _ := info.Sys().(*syscall.Stat_t) // it is one on Linux
+func others(stat unix.Stat_t, may writers) (whom, fix string) {
 	uid, gid := int(stat.Uid), int(stat.Gid)
 	switch {
 	case !may.anyOwner && uid != 0 && uid != may.uid:
 		return fmt.Sprintf("uid %d", uid), "chown root "
-	case info.IsDir() && info.Mode()&fs.ModeSticky != 0:
+	case stat.Mode&unix.S_IFMT == unix.S_IFDIR && stat.Mode&unix.S_ISVTX != 0:
 		return "", ""
-	case info.Mode()&0o002 != 0:
+	case stat.Mode&0o002 != 0:
 		return "others", "chmod o-w "
-	case !may.anyOwner && info.Mode()&0o020 != 0 && gid != 0 && gid != may.gid:
+	case !may.anyOwner && stat.Mode&0o020 != 0 && gid != 0 && gid != may.gid:
 		return fmt.Sprintf("group %d", gid), "chmod g-w "
 	}
 	return "", ""
@@ -171,21 +200,21 @@ func others(info fs.FileInfo, may writers) (whom, fix string) {
 
 // checkCertificates looks whether the files of the keeper are there. Whether
 // they are a certificate and its key is the keeper's to say: nobody else reads them.
-func (p *Plan) checkCertificates() []Mistake {
+func (p *Plan) checkCertificates(at Surroundings) []Mistake {
 	var mistakes []Mistake
 	for _, c := range p.Keeper.Certificates {
 		if c.Internal {
 			continue
 		}
 		for _, file := range []struct{ key, path string }{{"cert", c.Cert}, {"key", c.Key}} {
-			info, err := os.Stat(file.path)
+			stat, err := at.look(file.path)
 			what, hint := "", "paths are relative to the configuration"
 			switch {
 			case errors.Is(err, fs.ErrPermission):
 				what, hint = cause(err), "run as a user that may look into its folder"
 			case err != nil:
 				what = cause(err)
-			case info.IsDir():
+			case stat.Mode&unix.S_IFMT == unix.S_IFDIR:
 				what = "is a folder"
 			default:
 				continue

@@ -73,7 +73,7 @@ func TestLoad(t *testing.T) {
 			c.prepare(t, folder)
 			at := operator()
 			at.Folder = folder
-			plan, mistakes := Load("sallyport.toml", at)
+			plan, mistakes := Load("sallyport.toml", Open(folder+"/sallyport.toml"), at)
 			if got := strings.ReplaceAll(mistakeText(mistakes), folder, "FOLDER"); got != c.want {
 				t.Errorf("got\n%s\nwant\n%s", got, c.want)
 			}
@@ -117,7 +117,7 @@ func TestLoadAsRoot(t *testing.T) {
 				chmod(t, path, mode)
 				at := root()
 				at.Env = func(name string) string { return map[string]string{"SUDO_UID": "60613", "SUDO_GID": "60614"}[name] }
-				_, mistakes := Load(file, at)
+				_, mistakes := Load(file, Open(file), at)
 				return mistakeText(mistakes)
 			}
 			want := ""

@@ -37,9 +37,9 @@ type ID struct {
 
 // A Managed app is one that boot starts, on a socket that it makes first.
 type Managed struct {
-	App   int      // index in Core.Apps, which has the socket
-	Argv  []string // complete; Argv[0] is looked for in PATH
-	User  Account  // never root's, and none of ours where Users.Switch is true
+	App   int     // index in Core.Apps, which has the socket
+	Argv  Words   // complete; Argv[0] is looked for in PATH
+	User  Account // never root's, and none of ours where Users.Switch is true
 	Where Place
 }
 

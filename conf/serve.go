@@ -15,7 +15,7 @@ type Options struct {
 	Hosts   []string // none: "*"
 	TLS     string   // "internal", "off", or "" for what the hosts make of it
 	Socket  string   // "unix:/run/app.sock", which may be relative to the folder; "" with a Command
-	Command []string // of the app to start; none with a Socket
+	Command Words    // of the app to start; none with a Socket
 	User    string   // of the Command; "": the owner of the folder
 }
 

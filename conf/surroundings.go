@@ -1,48 +1,25 @@
 package conf
 
-import (
-	"fmt"
-	"os"
-	"runtime"
-)
+import "golang.org/x/sys/unix"
 
 // Surroundings are the facts outside the file on which a plan depends. They are
 // an argument, so that the same file and the same surroundings are the same plan.
 type Surroundings struct {
 	UID, GID int                 // of whoever starts sallyport; UID 0 means that identities are switched
 	Folder   string              // absolute; where a relative name of the file begins
+	Real     string              // the same folder without links, for whose it is
 	Host     string              // the machine's own name, "" when it has none
 	Env      func(string) string // looks up one variable, "" when it is not set; nil: none is set
 	Accounts Accounts            // of this machine
 
+	Look func(path string) (unix.Stat_t, error) // stat(2); nil: our own
+
 	Processors int // that sallyport may run on, within the quota of its cgroup; 0 is as 1
 }
 
-// Here is the surroundings of this process. It fails when the accounts, the
-// current folder or the name of the machine cannot be read.
-func Here() (Surroundings, error) {
-	folder, err := os.Getwd()
-	if err != nil {
-		return Surroundings{}, fmt.Errorf("conf: find the current folder: %w", err)
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return Surroundings{}, fmt.Errorf("conf: find the name of this machine: %w", err)
-	}
-	accounts, err := ReadAccounts("/")
-	if err != nil {
-		return Surroundings{}, err
-	}
-	return Surroundings{
-		UID:      os.Getuid(),
-		GID:      os.Getgid(),
-		Folder:   folder,
-		Host:     host,
-		Env:      os.Getenv,
-		Accounts: accounts,
-
-		Processors: runtime.GOMAXPROCS(0),
-	}, nil
+// Variables are the names that Env is ever asked for.
+func Variables() []string {
+	return []string{"RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "STATE_DIRECTORY", "XDG_STATE_HOME", "HOME", "TMPDIR", "SUDO_UID", "SUDO_GID"}
 }
 
 // env looks up one variable.
@@ -51,4 +28,12 @@ func (at Surroundings) env(name string) string {
 		return ""
 	}
 	return at.Env(name)
+}
+
+// look is stat(2) as whoever starts sallyport sees it.
+func (at Surroundings) look(path string) (stat unix.Stat_t, err error) {
+	if at.Look != nil {
+		return at.Look(path)
+	}
+	return stat, unix.Stat(path, &stat)
 }

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -76,7 +77,8 @@ func TestReadAccounts(t *testing.T) {
 	write(t, filepath.Join(folder, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n+::::::\nbad\nx:x:many:1\nshop:x:990:991::/nonexistent:/usr/sbin/nologin")
 	write(t, filepath.Join(folder, "etc/group"), "root:x:0:\nweb:x:33:shop,joe\nx:y\n")
 	write(t, filepath.Join(folder, "etc/subuid"), "joe:100000:65536\n# no comment\n1000:200000:1\n")
-	got, err := ReadAccounts(folder)
+	below := func(path string) ([]byte, error) { return os.ReadFile(folder + path) }
+	got, err := ReadAccounts(below)
 	want := Accounts{
 		Users: []Account{
 			{ID: ID{Name: "root"}, Home: "/root", Shell: "/bin/sh"},
@@ -88,11 +90,13 @@ func TestReadAccounts(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
 	}
-	if got, err := ReadAccounts(t.TempDir()); err != nil || !reflect.DeepEqual(got, Accounts{}) {
+	folder = t.TempDir()
+	if got, err := ReadAccounts(below); err != nil || !reflect.DeepEqual(got, Accounts{}) {
 		t.Errorf("without files: %+v, %v", got, err)
 	}
-	if _, err := Here(); err != nil {
-		t.Error(err)
+	refuse := func(string) ([]byte, error) { return nil, os.ErrPermission }
+	if _, err := ReadAccounts(refuse); !errors.Is(err, os.ErrPermission) {
+		t.Error("accounts that cannot be read are none")
 	}
 }
 

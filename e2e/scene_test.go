@@ -39,6 +39,7 @@ type scene struct {
 	dir string
 	uid int // who starts the house
 	ca  *Authority
+	env []string // of its commands, beside what all have
 }
 
 // newScene makes a scene whose houses are started by the user of the tests.
@@ -132,6 +133,7 @@ func (s *scene) client(host string) *tls.Config {
 func (s *scene) as(cmd *exec.Cmd) *exec.Cmd {
 	cmd.Dir = s.dir
 	cmd.Env = []string{"PATH=" + os.Getenv(binEnv) + ":/usr/bin:/bin", "HOME=" + s.dir, "CURL_HOME=" + s.dir}
+	cmd.Env = append(cmd.Env, s.env...)
 	if s.uid != os.Getuid() {
 		who := &syscall.Credential{Uid: uint32(s.uid), Gid: uint32(s.uid)}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}

@@ -281,10 +281,10 @@ func TestBindPath(t *testing.T) {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != fs.FileMode(mode) {
 			t.Errorf("%v, %v, want mode %o", info.Mode(), err, mode)
 		}
-		if _, err := BindPath(path, unix.SOCK_SEQPACKET, mode); !errors.Is(err, errAlive) {
+		if _, err := BindPath(path, unix.SOCK_SEQPACKET, mode); !errors.Is(err, ErrAlive) {
 			t.Errorf("beside a living one: %v", err)
 		}
-		if _, err := BindPath(path, unix.SOCK_STREAM, mode); !errors.Is(err, errAlive) {
+		if _, err := BindPath(path, unix.SOCK_STREAM, mode); !errors.Is(err, ErrAlive) {
 			t.Errorf("beside a living one of another kind: %v", err)
 		}
 		unix.Close(fd) // what is left is dead, and replaced in the next round

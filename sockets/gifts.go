@@ -86,14 +86,7 @@ func parseGifts(names string) (Gifts, error) {
 
 // isGiftName reports whether name can travel in an argument list unharmed.
 func isGiftName(name string) bool {
-	for _, c := range []byte(name) {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-':
-		default:
-			return false
-		}
-	}
-	return name != ""
+	return name != "" && strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
 }
 
 // closeOnExec makes fd close-on-exec. It fails when fd is not open.

@@ -130,6 +130,9 @@ func adopt(fd int) (Listener, error) {
 	if err != nil {
 		return Listener{}, err
 	}
+	if err := checkProtocol(fd, bound); err != nil {
+		return Listener{}, err
+	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return Listener{}, err
 	}
@@ -138,4 +141,21 @@ func adopt(fd int) (Listener, error) {
 		return Listener{}, fmt.Errorf("listen: %w", err)
 	}
 	return Listener{FD: fd, Address: bound.report(), Given: true}, nil
+}
+
+// checkProtocol refuses what streams over the internet and is not TCP. A core that was
+// taken over could disconnect such a listener and go out with it: landlock(7) keeps it
+// from connecting TCP, and knows neither MPTCP nor SCTP.
+func checkProtocol(fd int, bound address) error {
+	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	switch {
+	case err != nil:
+		return err
+	case bound.path != "" || protocol == unix.IPPROTO_TCP:
+		return nil
+	case protocol == unix.IPPROTO_MPTCP:
+		return errors.New("is MPTCP, and the jail knows TCP alone: leave SocketProtocol= out of the socket unit; " +
+			"a starter in Go listens by ListenConfig.SetMultipathTCP(false)")
+	}
+	return fmt.Errorf("has protocol %d, and the jail knows TCP alone: leave SocketProtocol= out of the socket unit", protocol)
 }

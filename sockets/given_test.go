@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -172,6 +173,40 @@ func TestBindGivenRefuses(t *testing.T) {
 		if _, err := Bind(name, g); err == nil || !strings.Contains(err.Error(), "no descriptor of that name") {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestBindGivenProtocols shows that a stream which is not TCP is refused, in words, and
+// that it would be taken otherwise.
+func TestBindGivenProtocols(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		family, protocol int
+		want             string
+	}{
+		{"tcp", unix.AF_INET, 0, ""},
+		{"tcp6", unix.AF_INET6, unix.IPPROTO_TCP, ""},
+		{"mptcp", unix.AF_INET, unix.IPPROTO_MPTCP, "is MPTCP, and the jail knows TCP alone"},
+		{"mptcp6", unix.AF_INET6, unix.IPPROTO_MPTCP, "is MPTCP, and the jail knows TCP alone"},
+		{"sctp", unix.AF_INET, unix.IPPROTO_SCTP, "has protocol 132"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fd, err := unix.Socket(c.family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, c.protocol)
+			if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ENOPROTOOPT) || errors.Is(err, unix.EAFNOSUPPORT) {
+				t.Skipf("SKIPPED, NOT TESTED: this kernel has no %s", c.name)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			_, err = Bind("fd:web", given(t, []string{"web"}, fd))
+			switch {
+			case c.want == "" && err != nil:
+				t.Error(err)
+			case c.want != "" && (err == nil || !strings.Contains(err.Error(), "sockets: take over fd:web") || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("%v, want %s", err, c.want)
+			}
+		})
 	}
 }
 

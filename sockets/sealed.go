@@ -19,20 +19,20 @@ func Seal(name string, content []byte) (int, error) {
 	if len(content) > sealedBytesMax {
 		return -1, fmt.Errorf("sockets: seal %s: %d bytes are more than %d", name, len(content), sealedBytesMax)
 	}
-	fd, err := sealable(name)
+	fd, err := Sealable(name)
 	if err != nil {
 		return -1, fmt.Errorf("sockets: seal %s: memfd_create: %w", name, err)
 	}
-	if err := fill(fd, content); err != nil {
+	if err := SealIn(fd, content); err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("sockets: seal %s: %w", name, err)
 	}
 	return fd, nil
 }
 
-// sealable makes empty memory that can be sealed and, where the kernel knows
+// Sealable makes empty memory that can be sealed and, where the kernel knows
 // the flag (Linux 6.3), never executed.
-func sealable(name string) (int, error) {
+func Sealable(name string) (int, error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate(name, flags|unix.MFD_NOEXEC_SEAL)
 	if errors.Is(err, unix.EINVAL) {
@@ -41,8 +41,8 @@ func sealable(name string) (int, error) {
 	return fd, err
 }
 
-// fill writes content and seals it.
-func fill(fd int, content []byte) error {
+// SealIn writes content into empty memory of Sealable and seals it.
+func SealIn(fd int, content []byte) error {
 	for len(content) > 0 {
 		n, err := unix.Write(fd, content)
 		if err != nil {

@@ -60,7 +60,7 @@ func TestReadSealedRefuses(t *testing.T) {
 		{"oversized", sealedBytesMax + 1, allSeals, "are more than"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			fd, err := sealable("test")
+			fd, err := Sealable("test")
 			if err != nil {
 				t.Fatal(err)
 			}

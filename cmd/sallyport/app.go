@@ -34,46 +34,40 @@ type startable struct {
 // makeApps makes the sockets of the apps to start and finds their programs.
 func (b *boot) makeApps() []conf.Mistake {
 	var mistakes []conf.Mistake
-	for _, managed := range b.plan.Managed {
+	for i, managed := range b.plan.Managed {
 		app := startable{user: managed.User, argv: managed.Argv}
 		var err error
 		app.path, err = findAppProgram(managed.Argv[0], os.Getenv("PATH"), managed.User.ID)
 		if err == nil {
 			path := b.plan.Core.Apps[managed.App].Sockets[0]
 			app.name = "unix:" + path
-			app.socket, err = b.makeAppSocket(path, managed.User.UID)
+			app.socket, err = b.makeAppSocket(path, managed.User.UID, b.entries[i])
 		}
-		var wrong *fileError
-		switch {
-		case errors.As(err, &wrong):
-			mistakes = append(mistakes, conf.Mistake{Place: managed.Where, What: wrong.Error(), Hint: wrong.hint})
-		case err != nil:
-			mistakes = append(mistakes, conf.Mistake{Place: managed.Where, What: err.Error()})
-		default:
-			b.apps = append(b.apps, app)
+		if err != nil {
+			mistakes = append(mistakes, mistakeOf(managed.Where, err))
+			continue
 		}
+		b.apps = append(b.apps, app)
 	}
 	return mistakes
 }
 
 // makeAppSocket makes the socket of an app, in a folder of its own that the core
 // and the app may enter and neither may change.
-func (b *boot) makeAppSocket(path string, owner int) (int, error) {
+func (b *boot) makeAppSocket(path string, owner int, entry []byte) (int, error) {
 	folder, who := filepath.Dir(path), b.plan.Users.Core
 	if err := makeRuntimeFolder(filepath.Dir(folder)); err != nil {
 		return -1, err
 	}
-	if err := b.makeAppFolder(folder, owner); err != nil {
+	if err := b.makeAppFolder(folder, entry); err != nil {
 		return -1, err
 	}
-	switch o := sockets.Walk(path); {
-	case o == nil:
-		return -1, &fileError{path, errors.New("somebody listens there"), "end the sallyport that has started this app already"}
-	case o.Errno == unix.ECONNREFUSED:
-		_ = unix.Unlink(path) // a predecessor has given it to its app; if this fails, BindPath says why
-	}
-	fd, err := sockets.BindPath(path, unix.SOCK_STREAM, 0o660)
-	if err != nil {
+	// Nobody else writes the folder: what is there, a predecessor has given to its app.
+	fd, err := sockets.BindPathOver(path, unix.SOCK_STREAM, 0o660)
+	switch {
+	case errors.Is(err, sockets.ErrAlive):
+		return -1, &fileError{path, err, "end the sallyport that has started this app already"}
+	case err != nil:
 		return -1, &fileError{path: path, err: err}
 	}
 	err = errors.Join(unix.Lchown(path, owner, who.GID), unix.Listen(fd, appBacklog))
@@ -90,7 +84,7 @@ func (b *boot) makeAppSocket(path string, owner int) (int, error) {
 }
 
 // makeAppFolder makes the folder of an app's socket, or takes one that is ours already.
-func (b *boot) makeAppFolder(path string, owner int) error {
+func (b *boot) makeAppFolder(path string, entry []byte) error {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
@@ -109,14 +103,20 @@ func (b *boot) makeAppFolder(path string, owner int) error {
 	if !b.plan.Users.Switch {
 		return unix.Fchmod(fd, 0o700)
 	}
-	return errors.Join(unix.Fchown(fd, -1, b.plan.Users.Core.GID), unix.Fchmod(fd, 0o750), letEnter(fd, owner))
+	if err := errors.Join(unix.Fchown(fd, -1, b.plan.Users.Core.GID), unix.Fchmod(fd, 0o750)); err != nil {
+		return err
+	}
+	err = unix.Fsetxattr(fd, "system.posix_acl_access", entry, 0)
+	if errors.Is(err, unix.ENOTSUP) {
+		return nil // where the file system has no ACLs, only what entryOf is for does not work
+	}
+	return err
 }
 
-// letEnter adds to a folder of mode 0750 an entry that lets one user through, in
+// entryOf is what adds to a folder of mode 0750 an entry that lets one user through, in
 // the form of linux/posix_acl_xattr.h. An app that has the socket's descriptor has no need
-// of its path; but Twisted, which is below daphne, sets the mode of what it is
-// given. Where the file system has no ACLs, only that does not work.
-func letEnter(folder, uid int) error {
+// of its path; but Twisted, which is below daphne, sets the mode of what it is given.
+func entryOf(uid int) []byte {
 	const version, undefined = 2, ^uint32(0)
 	acl := binary.LittleEndian.AppendUint32(nil, version)
 	for _, entry := range []struct {
@@ -133,11 +133,7 @@ func letEnter(folder, uid int) error {
 		acl = binary.LittleEndian.AppendUint16(acl, entry.rights)
 		acl = binary.LittleEndian.AppendUint32(acl, entry.id)
 	}
-	err := unix.Fsetxattr(folder, "system.posix_acl_access", acl, 0)
-	if errors.Is(err, unix.ENOTSUP) {
-		return nil
-	}
-	return err
+	return acl
 }
 
 // findAppProgram finds the program of an app as its user would: what he may not
@@ -210,14 +206,11 @@ func (b *boot) startApp(app startable, main *duty) (sockets.Gift, error) {
 		return sockets.Gift{}, fmt.Errorf("boot: stdout of the app: %w", err)
 	}
 	switched := b.plan.Users.Switch
-	if home := app.user.Home; switched && home != "" && !exists(home) {
-		b.log.Warn("app without a home", "uid", app.user.UID, "home", home, "hint", "what the app keeps in its home, such as gems and caches, it will not find")
-	}
 	theirs := duty{
-		Who: app.user.ID, Drain: appGrace,
+		Name: "app", Who: app.user.ID, Drain: appGrace,
 		Wards: []wardPlan{{
 			Name: "app", Role: jail.App, Gifts: []passing{{"app", "app"}},
-			App: &appPlan{Path: app.path, Argv: app.argv, Env: appEnvironment(os.Environ(), app.user, switched)},
+			App: &appPlan{Path: app.path, Argv: app.argv, User: app.user, Switched: switched},
 		}},
 		Listeners: []listening{{Gift: "app", Address: app.name, Private: true}},
 	}

@@ -119,14 +119,14 @@ func TestMakeAppSocket(t *testing.T) {
 		if !root {
 			owner = os.Geteuid()
 		}
-		fd, err := b.makeAppSocket(path, owner)
+		fd, err := b.makeAppSocket(path, owner, entryOf(owner))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if backlogged, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); backlogged != 1 || err != nil {
 			t.Errorf("does not listen: %d, %v", backlogged, err)
 		}
-		if _, err := b.makeAppSocket(path, owner); err == nil || !strings.Contains(err.Error(), "somebody listens there") {
+		if _, err := b.makeAppSocket(path, owner, entryOf(owner)); err == nil || !strings.Contains(err.Error(), "somebody listens there") {
 			t.Errorf("a second one: %v", err)
 		}
 		if root {
@@ -162,7 +162,7 @@ func TestMakeAppFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"file", "link"} {
-		if err := b.makeAppFolder(filepath.Join(dir, name), appUID); err == nil {
+		if err := b.makeAppFolder(filepath.Join(dir, name), entryOf(appUID)); err == nil {
 			t.Errorf("%s was taken", name)
 		}
 	}
@@ -172,7 +172,7 @@ func TestMakeAppFolder(t *testing.T) {
 	if err := os.Chown(dir, appUID, appUID); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.makeAppFolder(dir, appUID); err == nil || !strings.Contains(err.Error(), "belongs to uid 60612") {
+	if err := b.makeAppFolder(dir, entryOf(appUID)); err == nil || !strings.Contains(err.Error(), "belongs to uid 60612") {
 		t.Errorf("%v", err)
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +15,6 @@ import (
 	"sallyport/cmd/internal/jail"
 	"sallyport/conf"
 	"sallyport/sockets"
-	"sallyport/upstream/board"
 )
 
 // This file is the privileged part: it makes every descriptor that the processes
@@ -33,7 +30,10 @@ const (
 // A boot is what there is between a plan and its processes: descriptors.
 type boot struct {
 	plan    *conf.Plan
-	readyFD int // of --ready-fd; -1 without
+	main    duty         // of the main warden, as far as it is in the plan
+	wanted  []keeperFile // what the keeper is to have
+	entries [][]byte     // for the folders of plan.Managed
+	readyFD int          // of --ready-fd; -1 without
 	log     *slog.Logger
 
 	listeners []sockets.Listener // in the order of the plan
@@ -49,7 +49,7 @@ func (b *boot) bind(given *sockets.Given) []conf.Mistake {
 	for _, wanted := range b.plan.Listeners {
 		listener, err := sockets.Bind(wanted.Address, given)
 		if err != nil {
-			mistakes = append(mistakes, bindMistake(wanted.Where, err))
+			mistakes = append(mistakes, mistakeOf(wanted.Where, err))
 			continue
 		}
 		b.listeners = append(b.listeners, listener)
@@ -60,13 +60,13 @@ func (b *boot) bind(given *sockets.Given) []conf.Mistake {
 // openFiles opens the files of all certificates for the keeper.
 func (b *boot) openFiles() []conf.Mistake {
 	var mistakes []conf.Mistake
-	for _, file := range keeperFiles(b.plan) {
+	for _, file := range b.wanted {
 		fd, err := file.open(b.plan.Users.Keeper.GID)
 		if err != nil {
-			mistakes = append(mistakes, file.mistake(err))
+			mistakes = append(mistakes, mistakeOf(file.Where, err))
 			continue
 		}
-		b.files = append(b.files, sockets.Gift{Name: file.gift, FD: fd})
+		b.files = append(b.files, sockets.Gift{Name: file.Gift, FD: fd})
 	}
 	return mistakes
 }
@@ -85,9 +85,6 @@ func (b *boot) openControl() {
 	if err != nil {
 		b.log.Warn("control socket not made", "path", path, "error", err, "hint", "sallyport stop will not work, signals will")
 		return
-	}
-	if b.plan.File == "" { // where -c finds it otherwise
-		b.log.Info("control socket made", "path", path)
 	}
 }
 
@@ -111,16 +108,8 @@ func (b *boot) launch() error {
 	if err != nil {
 		return err
 	}
-	main := duty{
-		Who:      b.plan.Users.Core,
-		Sandbox:  b.plan.Sandbox,
-		Drain:    b.plan.Core.DrainRequests + drainGrace,
-		Upgrades: b.plan.Core.DrainUpgrades + drainGrace,
-		Starter:  os.Getuid(),
-		Control:  b.plan.Control,
-		Shared:   len(b.plan.Keeper.Certificates) > 0 && b.plan.Users.Core.UID == b.plan.Users.Keeper.UID,
-		Trust:    trustHint(b.plan),
-	}
+	main := b.main
+	main.Core = &b.plan.Core
 	gifts, err := b.coreGifts(&main)
 	if err != nil {
 		return err
@@ -146,43 +135,20 @@ func (b *boot) launch() error {
 	return jail.Become(jail.Warden, main.Sandbox, main.Who, jail.Program{FD: self, Argv: wardenArgs("main", gifts)}, gifts)
 }
 
-// coreGifts makes what the main warden needs beside the keeper: the cores'
-// program and part of the plan, the listeners, and its own inputs and outputs.
-// It writes the cores into the duty.
+// coreGifts are what the main warden needs beside its siblings: the cores' program, the
+// listeners, and its own inputs and outputs. It writes into the duty where the listeners
+// are bound.
 func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 	program, err := findProgram("sallyport-core")
 	if err != nil {
 		return nil, err
 	}
-	b.fillAdvertisePort()
-	part, err := sealJSON("core", b.plan.Core)
-	if err != nil {
-		return nil, err
-	}
-	gifts := sockets.Gifts{{Name: "program", FD: program}, {Name: "part", FD: part}}
-	core := wardPlan{Name: "core", Role: jail.Core, Gifts: []passing{{"plan", "part"}}}
-	shared, err := b.makeBoard(main)
-	if err != nil {
-		return nil, err
-	}
-	for _, gift := range shared {
-		gifts = append(gifts, gift)
-		core.Gifts = append(core.Gifts, passing{gift.Name, gift.Name})
-	}
-	gifts = append(gifts, b.spools...)
-	main.Spools = len(b.spools)
+	gifts := append(sockets.Gifts{{Name: "program", FD: program}}, b.spools...)
 	for i, wanted := range b.plan.Listeners {
 		bound := b.listeners[i]
 		gifts = append(gifts, sockets.Gift{Name: wanted.Gift, FD: bound.FD})
-		core.Gifts = append(core.Gifts, passing{wanted.Gift, wanted.Gift})
 		main.Listeners = append(main.Listeners,
 			listening{Gift: wanted.Gift, Address: bound.Address, Secure: wanted.Secure, Given: bound.Given})
-	}
-	for i := range b.plan.Workers {
-		main.Wards = append(main.Wards, core)
-		if b.plan.Workers > 1 {
-			main.Wards[i].Name += strconv.Itoa(i)
-		}
 	}
 	if b.control >= 0 {
 		gifts = append(gifts, sockets.Gift{Name: "control", FD: b.control})
@@ -193,37 +159,6 @@ func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 	return gifts, nil
 }
 
-// makeBoard makes the memory in which cores count together, and a wake-up for each
-// row. It writes into the duty what they are for.
-func (b *boot) makeBoard(main *duty) (sockets.Gifts, error) {
-	main.Board = board.PlanOf(&b.plan.Core)
-	main.Apps = appDuties(b.plan.Core.Apps)
-	memory, wakes, err := board.Create(main.Board)
-	if err != nil {
-		return nil, fmt.Errorf("boot: %w", err)
-	}
-	gifts := sockets.Gifts{{Name: "board", FD: memory}}
-	for row, fd := range wakes {
-		gifts = append(gifts, sockets.Gift{Name: rowName("wake", row), FD: fd})
-	}
-	return gifts, nil
-}
-
-// rowName is the gift of some kind that is for a row of the board.
-func rowName(kind string, row int) string { return kind + strconv.Itoa(row) }
-
-// fillAdvertisePort puts the port that was bound where the plan had to say 0.
-func (b *boot) fillAdvertisePort() {
-	for i, wanted := range b.plan.Listeners {
-		if b.plan.Core.AdvertisePort != 0 || !wanted.Secure {
-			continue
-		}
-		bound := b.listeners[i].Address
-		// An address without a port is that of a unix socket, and the port stays 0.
-		b.plan.Core.AdvertisePort, _ = strconv.Atoi(bound[strings.LastIndexByte(bound, ':')+1:])
-	}
-}
-
 // startKeeper starts the warden of the keeper under the keeper's uid, and
 // returns what the main warden holds of it: the leash, by which every core gets a link
 // when it is started.
@@ -232,20 +167,8 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gift, error) {
 	if err != nil {
 		return sockets.Gift{}, err
 	}
-	part, err := sealJSON("keeper", b.plan.Keeper)
-	if err != nil {
-		return sockets.Gift{}, err
-	}
-	gifts := sockets.Gifts{{Name: "program", FD: program}, {Name: "part", FD: part}}
-	keeper := wardPlan{Name: "keeper", Role: jail.Keeper, Gifts: []passing{{"plan", "part"}}}
-	for i := range main.Wards {
-		main.Wards[i].Linked = true
-	}
-	for _, file := range b.files {
-		gifts = append(gifts, file)
-		keeper.Gifts = append(keeper.Gifts, passing{file.Name, file.Name})
-	}
-	theirs := duty{Who: b.plan.Users.Keeper, Sandbox: b.plan.Sandbox, Drain: keeperGrace, Wards: []wardPlan{keeper}}
+	gifts := append(sockets.Gifts{{Name: "program", FD: program}}, b.files...)
+	theirs := duty{Name: "keeper", Who: b.plan.Users.Keeper, Sandbox: b.plan.Sandbox, Keeper: &b.plan.Keeper, Empty: []string{"part"}, Drain: keeperGrace}
 	return theirs.start(stage{role: jail.Warden, program: jail.Program{FD: self}, gifts: gifts}, main)
 }
 
@@ -253,7 +176,6 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gift, error) {
 // and adds it to the siblings of the main warden. It returns the gift of that one:
 // its end of the leash.
 func (d *duty) start(warden stage, main *duty) (sockets.Gift, error) {
-	name := d.Wards[0].Name
 	hold, leash, err := sockets.Link()
 	if err != nil {
 		return sockets.Gift{}, err
@@ -261,12 +183,12 @@ func (d *duty) start(warden stage, main *duty) (sockets.Gift, error) {
 	if warden.gifts, err = d.seal(append(warden.gifts, sockets.Gift{Name: "leash", FD: leash})); err != nil {
 		return sockets.Gift{}, err
 	}
-	warden.who, warden.sandbox, warden.program.Argv = d.Who, d.Sandbox, wardenArgs(name, warden.gifts)
+	warden.who, warden.sandbox, warden.program.Argv = d.Who, d.Sandbox, wardenArgs(d.Name, warden.gifts)
 	pid, err := warden.start()
 	if err != nil {
 		return sockets.Gift{}, err
 	}
-	s := sibling{Name: name, PID: pid, Leash: "leash-" + name, Time: d.Drain + 2*hurryingTime, App: d.Wards[0].App != nil}
+	s := sibling{Name: d.Name, PID: pid, Leash: "leash-" + d.Name, Time: d.Drain + 2*hurryingTime, App: d.Keeper == nil}
 	main.Siblings = append(main.Siblings, s)
 	return sockets.Gift{Name: s.Leash, FD: hold}, nil
 }

@@ -71,7 +71,7 @@ func TestKeeperFiles(t *testing.T) {
 		{"absent", "tight.pem", "site.tls.cert: " + at("absent") + ": no such file or directory", ""},
 	} {
 		plan := &conf.Plan{Keeper: conf.Keeper{Certificates: []conf.Certificate{{Cert: at(c.cert), Key: at(c.key)}}}}
-		b := &boot{plan: plan}
+		b := &boot{plan: plan, wanted: keeperFiles(plan)}
 		mistakes := b.openFiles()
 		for _, file := range b.files {
 			unix.Close(file.FD)
@@ -195,7 +195,7 @@ func TestCheckIDs(t *testing.T) {
 		{Core: conf.ID{UID: own}, Keeper: conf.ID{UID: own}, Switch: true},
 		{Core: conf.ID{UID: 60578}, Keeper: conf.ID{UID: 60579}},
 	} {
-		if mistakes := checkIDs(&conf.Plan{Users: users}); mistakes != nil {
+		if mistakes := checkIDs(fixedIDs(&conf.Plan{Users: users})); mistakes != nil {
 			t.Errorf("%v: %v", users, mistakes)
 		}
 	}
@@ -244,7 +244,7 @@ func TestLog(t *testing.T) {
 // TestDuty shows that a warden reads what boot has written.
 func TestDuty(t *testing.T) {
 	want := duty{Who: conf.ID{UID: 7}, Siblings: []sibling{{Name: "keeper", PID: 9}}, Drain: time.Second, Wards: []wardPlan{
-		{Name: "core"}, {Name: "app", App: &appPlan{Argv: wordList{"sh", "", "\xff"}, Env: wordList{}}},
+		{Name: "core"}, {Name: "app", App: &appPlan{Argv: conf.Words{"sh", "", "\xff"}}},
 	}}
 	gifts, err := want.seal(sockets.Gifts{{Name: "program", FD: 1}})
 	if err != nil {

@@ -18,12 +18,13 @@ func checkCommand(args []string) int {
 	if code, ok := parse(flags, args); !ok {
 		return code
 	}
-	plan, mistakes := load(*path)
+	a := consult(inquiry{Command: "check", Path: *path})
+	plan, mistakes := a.Plan, a.Mistakes
 	if len(mistakes) > 0 {
 		return complain(mistakes)
 	}
-	wrong, unknown := checkFiles(plan)
-	mistakes = slices.Concat(checkIDs(plan), checkDescriptors(plan), wrong)
+	wrong, unknown := checkFiles(a.Files, plan.Users.Keeper.GID)
+	mistakes = slices.Concat(checkIDs(a.IDs), a.Unfit, wrong)
 	blocked, unasked := checkWays(plan, *path)
 	for _, notice := range slices.Concat(plan.Notices, unknown, unasked) {
 		fmt.Fprintln(os.Stderr, notice)
@@ -36,24 +37,24 @@ func checkCommand(args []string) int {
 		return exitCheck
 	}
 	fmt.Printf("%s: fine: %s\n", *path, summary(plan))
-	if trust := trustHint(plan); trust != "" {
-		fmt.Printf("once it has run, this makes the machine trust its internal CA: %s\n", trust)
+	if a.Main.Trust != "" {
+		fmt.Printf("once it has run, this makes the machine trust its internal CA: %s\n", a.Main.Trust)
 	}
 	return exitFine
 }
 
 // checkFiles opens the files of the keeper as boot will. What only root may open
 // is unknown to others, and no mistake.
-func checkFiles(plan *conf.Plan) (wrong, unknown []conf.Mistake) {
-	for _, file := range keeperFiles(plan) {
-		fd, err := file.open(plan.Users.Keeper.GID)
+func checkFiles(files []keeperFile, keeperGroup int) (wrong, unknown []conf.Mistake) {
+	for _, file := range files {
+		fd, err := file.open(keeperGroup)
 		switch {
 		case errors.Is(err, unix.EACCES):
-			mistake := file.mistake(err)
+			mistake := mistakeOf(file.Where, err)
 			mistake.Hint = "not checked: run check as the user who will run sallyport"
 			unknown = append(unknown, mistake)
 		case err != nil:
-			wrong = append(wrong, file.mistake(err))
+			wrong = append(wrong, mistakeOf(file.Where, err))
 		default:
 			unix.Close(fd)
 		}

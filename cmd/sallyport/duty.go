@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -15,24 +14,30 @@ import (
 // A duty is all that boot tells a warden, in sealed memory: nothing is left to
 // decide. Descriptors are named by the warden's own gifts.
 type duty struct {
+	Name    string        // "core", "keeper", "app": that of its wards
 	Who     conf.ID       // the warden and its wards
 	Sandbox string        // of the plan
-	Wards   []wardPlan    // what to keep alive
+	Core    *conf.Core    // part of each core; nil in wardens of others
+	Keeper  *conf.Keeper  // the same of the keeper
+	Empty   []string      // gifts that are empty memory, for furnish to fill
+	Wards   []wardPlan    // what to keep alive; of a part, made by furnish
 	Drain   time.Duration // from TERM to a ward until it is killed
 
 	Upgrades time.Duration // from the retirement of a core until it is killed; the main warden's
 
 	// The rest is the main warden's; zero for others, which are on a leash.
 
-	Board     board.Plan  // no rows: there is none
+	Board     board.Plan  // no rows: there is none; made by furnish, as the next two
 	Apps      []appDuty   // those of the board
 	Spools    int         // files in which bodies wait, one for each row of the board
 	Listeners []listening // also those of an app's warden
 	Siblings  []sibling
-	Starter   int    // uid whose orders count, beside 0
-	Control   string // path of the control socket
-	Shared    bool   // core and keeper have one uid: there is a keeper
-	Trust     string // how to trust the internal CA; "" when there is nothing to say
+	Starter   int            // uid whose orders count, beside 0
+	File      string         // path of the configuration; "" for serve
+	Control   string         // path of the control socket
+	Shared    bool           // core and keeper have one uid: there is a keeper
+	Trust     string         // how to trust the internal CA; "" when there is nothing to say
+	Notices   []conf.Mistake // worth a line at every start
 }
 
 // A wardPlan is one process to keep alive.
@@ -49,8 +54,10 @@ type wardPlan struct {
 // its warden, with its exit status.
 type appPlan struct {
 	Path string
-	Argv wordList
-	Env  wordList
+	Argv conf.Words
+	User conf.Account
+
+	Switched bool // from the starter to User
 }
 
 // A passing is a gift of the warden that becomes a gift of its ward.
@@ -78,40 +85,15 @@ type sibling struct {
 	hold int // descriptor of the leash; -1 once it is cut
 }
 
-// A wordList is an argument list or environment. As JSON it is bytes, with a zero
-// behind each word as execve(2) has them: JSON mends what is not UTF-8.
-type wordList []string
-
-// MarshalJSON writes the words.
-func (l wordList) MarshalJSON() ([]byte, error) {
-	var words []byte
-	for _, word := range l {
-		words = append(append(words, word...), 0)
-	}
-	return json.Marshal(words)
-}
-
-// UnmarshalJSON reads what MarshalJSON wrote.
-func (l *wordList) UnmarshalJSON(text []byte) error {
-	var words []byte
-	if err := json.Unmarshal(text, &words); err != nil {
-		return err
-	}
-	*l = nil
-	for word := range bytes.SplitSeq(words, []byte{0}) {
-		*l = append(*l, string(word))
-	}
-	*l = (*l)[:len(*l)-1] // behind the last zero there is none
-	return nil
-}
-
-// seal adds the duty to the gifts of its warden.
+// seal adds the duty to the gifts of its warden, and the memory that it is to fill.
 func (d *duty) seal(gifts sockets.Gifts) (sockets.Gifts, error) {
 	fd, err := sealJSON("warden", d)
-	if err != nil {
-		return nil, err
+	gifts = append(sockets.Gifts{{Name: "duty", FD: fd}}, gifts...)
+	for i := 0; i < len(d.Empty) && err == nil; i++ {
+		fd, err = sockets.Sealable(d.Empty[i])
+		gifts = append(gifts, sockets.Gift{Name: d.Empty[i], FD: fd})
 	}
-	return append(sockets.Gifts{{Name: "duty", FD: fd}}, gifts...), nil
+	return gifts, err
 }
 
 // wardenArgs is the argument list that starts a warden with its gifts.

@@ -19,13 +19,14 @@ type fileError struct {
 
 func (e *fileError) Error() string { return e.path + ": " + e.err.Error() }
 func (e *fileError) Unwrap() error { return e.err }
+func (e *fileError) Hint() string  { return e.hint }
 
 // A keeperFile is a file that boot opens for the keeper.
 type keeperFile struct {
-	gift  string // "cert0", "key0"
-	path  string
-	key   bool // a private key, else the chain of a certificate
-	where conf.Place
+	Gift  string // "cert0", "key0"
+	Path  string
+	Key   bool // a private key, else the chain of a certificate
+	Where conf.Place
 }
 
 // keeperFiles lists the files of all certificates that have some.
@@ -37,9 +38,9 @@ func keeperFiles(plan *conf.Plan) []keeperFile {
 		}
 		n, where := strconv.Itoa(i), certificate.Where
 		where.Key = "site.tls.cert"
-		files = append(files, keeperFile{gift: "cert" + n, path: certificate.Cert, where: where})
+		files = append(files, keeperFile{Gift: "cert" + n, Path: certificate.Cert, Where: where})
 		where.Key = "site.tls.key"
-		files = append(files, keeperFile{gift: "key" + n, path: certificate.Key, key: true, where: where})
+		files = append(files, keeperFile{Gift: "key" + n, Path: certificate.Key, Key: true, Where: where})
 	}
 	return files
 }
@@ -48,25 +49,15 @@ func keeperFiles(plan *conf.Plan) []keeperFile {
 // /etc/letsencrypt/live has nothing else; the rights that count are those of the
 // file. A key may be read by its group if that is the keeper's or root's.
 func (f keeperFile) open(keeperGroup int) (int, error) {
-	fd, stat, err := openRegular(f.path)
-	if err != nil || !f.key {
+	fd, stat, err := openRegular(f.Path)
+	if err != nil || !f.Key {
 		return fd, err
 	}
 	if what := looseKey(stat.Mode, int(stat.Gid), keeperGroup); what != "" {
 		unix.Close(fd)
-		return -1, &fileError{f.path, errors.New(what), "chmod u=rw,g=,o= " + f.path}
+		return -1, &fileError{f.Path, errors.New(what), "chmod u=rw,g=,o= " + f.Path}
 	}
 	return fd, nil
-}
-
-// mistake is err, which met the file, as the operator reads it.
-func (f keeperFile) mistake(err error) conf.Mistake {
-	mistake := conf.Mistake{Place: f.where, What: err.Error()}
-	var explained *fileError
-	if errors.As(err, &explained) {
-		mistake.Hint = explained.hint
-	}
-	return mistake
 }
 
 // Bounds of what one process can be given: an argument, which has the names of all
@@ -82,7 +73,7 @@ const (
 func checkDescriptors(plan *conf.Plan) []conf.Mistake {
 	files, certificates := keeperFiles(plan), len(plan.Keeper.Certificates)
 	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
 		return []conf.Mistake{{What: fmt.Sprintf("limit of open files: %v", err)}}
 	}
 	place := conf.Place{File: plan.File, Key: "site.tls"}
@@ -95,7 +86,7 @@ func checkDescriptors(plan *conf.Plan) []conf.Mistake {
 	}
 	names := 0
 	for _, file := range files {
-		names += len(file.gift) + len(",")
+		names += len(file.Gift) + len(",")
 	}
 	if names += plan.Workers*len("link255,") + descriptorsSpare; names >= argumentMax {
 		return []conf.Mistake{{

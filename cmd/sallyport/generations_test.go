@@ -19,7 +19,7 @@ import (
 // reloads asks for new cores, and returns what it was told.
 func (h *house) reloads() reloadAnswer {
 	h.t.Helper()
-	a, err := askReload(h.control)
+	a, err := askReload(h.control, stay)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestEndOfGenerations(t *testing.T) {
 	for name, end := range map[string]func(h *house, guests []net.Conn){
 		"stop": func(h *house, guests []net.Conn) {
 			stopped := make(chan error, 1)
-			go func() { stopped <- stop(h.control) }()
+			go func() { stopped <- stop(h.control, stay) }()
 			h.says("service ending")
 			for _, guest := range guests {
 				if h.gone(50 * time.Millisecond) {

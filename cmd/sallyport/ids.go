@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,9 +21,14 @@ const (
 	fixedIDsLast  = 60580
 )
 
-// checkIDs refuses fixed ids that a process which is not ours has.
-func checkIDs(plan *conf.Plan) []conf.Mistake {
-	var mistakes []conf.Mistake
+// A fixedID is one that nobody else may have, and the mistake that it is if somebody has.
+type fixedID struct {
+	ID      int
+	Mistake conf.Mistake // but for the process
+}
+
+// fixedIDs are those of a plan.
+func fixedIDs(plan *conf.Plan) (fixed []fixedID) {
 	for _, user := range []struct {
 		key, account string
 		who          conf.ID
@@ -32,16 +36,22 @@ func checkIDs(plan *conf.Plan) []conf.Mistake {
 		{"user", "sallyport", plan.Users.Core},
 		{"keeper_user", "sallyport-keeper", plan.Users.Keeper},
 	} {
-		fixed := user.who.Name == "" && user.who.UID >= fixedIDsFirst && user.who.UID <= fixedIDsLast
-		if !fixed || !plan.Users.Switch {
-			continue
-		}
-		if pid, exe := lastingStranger(user.who.UID); pid != 0 {
-			mistakes = append(mistakes, conf.Mistake{
+		if plan.Users.Switch && user.who.Name == "" && user.who.UID >= fixedIDsFirst && user.who.UID <= fixedIDsLast {
+			fixed = append(fixed, fixedID{user.who.UID, conf.Mistake{
 				Place: conf.Place{File: plan.File, Key: user.key},
-				What:  fmt.Sprintf("process %d (%s) has id %d, which would be ours", pid, exe, user.who.UID),
 				Hint:  "useradd --system --no-create-home --shell /usr/sbin/nologin " + user.account,
-			})
+			}})
+		}
+	}
+	return fixed
+}
+
+// checkIDs refuses fixed ids that a process which is not ours has.
+func checkIDs(fixed []fixedID) (mistakes []conf.Mistake) {
+	for _, f := range fixed {
+		if pid, exe := lastingStranger(f.ID); pid != 0 {
+			f.Mistake.What = fmt.Sprintf("process %d (%s) has id %d, which would be ours", pid, exe, f.ID)
+			mistakes = append(mistakes, f.Mistake)
 		}
 	}
 	return mistakes
@@ -124,14 +134,9 @@ func parentOf(folder string) string {
 // hasID reports whether the process of a status file, proc_pid_status(5), has id
 // as one of its uids or gids. A process that is gone has none.
 func hasID(status, id string) bool {
-	file, err := os.Open(status)
-	if err != nil {
-		return false
-	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		name, ids, _ := strings.Cut(lines.Text(), ":")
+	text, _ := os.ReadFile(status)
+	for line := range strings.Lines(string(text)) {
+		name, ids, _ := strings.Cut(line, ":")
 		if (name == "Uid" || name == "Gid" || name == "Groups") && slices.Contains(strings.Fields(ids), id) {
 			return true
 		}

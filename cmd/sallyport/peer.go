@@ -34,7 +34,7 @@ const commandMax = 120
 
 // findPeers finds those of all members. One that refuses us and no request yet is absent.
 func (s *status) findPeers() {
-	accounts, _ := conf.ReadAccounts("/") // names are a kindness: without them there are numbers
+	accounts, _ := conf.ReadAccounts(os.ReadFile) // names are a kindness: without them there are numbers
 	for _, app := range s.Apps {
 		for i := range app.Members {
 			m := &app.Members[i]

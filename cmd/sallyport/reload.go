@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sallyport/cmd/internal/jail"
 	"sallyport/sockets"
 )
 
@@ -18,7 +19,7 @@ import (
 // reloadCommand asks the main warden for new cores and says what became of that.
 func reloadCommand(args []string) int {
 	return atControl("reload", args, func(control string) error {
-		a, err := askReload(control)
+		a, err := askReload(control, jail.Leave)
 		if err != nil {
 			return err
 		}
@@ -32,12 +33,15 @@ func reloadCommand(args []string) int {
 var errEnded = errors.New("the service ended, or was killed, before it answered")
 
 // askReload asks at a control socket, and waits for as long as the reload takes.
-func askReload(control string) (a reloadAnswer, err error) {
+func askReload(control string, leave func() error) (a reloadAnswer, err error) {
 	fd, err := callControl(control)
 	if err != nil {
 		return a, err
 	}
 	defer unix.Close(fd)
+	if err := leave(); err != nil {
+		return a, err
+	}
 	if err := confirmed(fd, orderReload); err != nil {
 		return a, err
 	}

@@ -25,11 +25,11 @@ func runCommand(args []string) int {
 		fmt.Fprintf(os.Stderr, "sallyport run: %v\n", err)
 		return exitUsage
 	}
-	plan, mistakes := load(*path)
-	if len(mistakes) > 0 {
-		return complain(mistakes)
+	a := consult(inquiry{Command: "run", Path: *path})
+	if len(a.Mistakes) > 0 {
+		return complain(a.Mistakes)
 	}
-	return begin(plan, *readyFD)
+	return begin(a, *readyFD)
 }
 
 // keepReadyFD keeps the descriptor of --ready-fd, if there is one, to ourselves.
@@ -44,7 +44,7 @@ func keepReadyFD(fd int) error {
 }
 
 // begin is boot with a plan. It returns only if it failed.
-func begin(plan *conf.Plan, readyFD int) int {
+func begin(a answer, readyFD int) int {
 	runtime.LockOSThread() // what the fork begins, the execve of the same thread ends
 	log := newLog(os.Stderr)
 	if err := shutTerminals(); err != nil {
@@ -55,8 +55,8 @@ func begin(plan *conf.Plan, readyFD int) int {
 		log.Error("boot failed", "error", err)
 		return exitMistake
 	}
-	b := &boot{plan: plan, readyFD: readyFD, log: log}
-	mistakes := append(checkIDs(plan), checkDescriptors(plan)...)
+	b := &boot{plan: a.Plan, main: a.Main, wanted: a.Files, entries: a.Entries, readyFD: readyFD, log: log}
+	mistakes := append(checkIDs(a.IDs), a.Unfit...)
 	mistakes = append(mistakes, b.bind(given)...)
 	mistakes = append(mistakes, b.openSpools()...)
 	mistakes = append(mistakes, b.makeApps()...)
@@ -65,7 +65,6 @@ func begin(plan *conf.Plan, readyFD int) int {
 	if len(mistakes) > 0 {
 		return complain(mistakes)
 	}
-	logNotices(log, plan.Notices)
 	for _, name := range given.Discard() {
 		log.Warn("inherited socket closed", "name", name, "reason", "no listener has its name or address")
 	}
@@ -95,15 +94,6 @@ func shutTerminals() error {
 	return nil
 }
 
-// load makes the plan of the configuration at path.
-func load(path string) (*conf.Plan, []conf.Mistake) {
-	at, err := conf.Here()
-	if err != nil {
-		return nil, []conf.Mistake{{What: err.Error()}}
-	}
-	return conf.Load(path, at)
-}
-
 // complain prints mistakes for the operator and returns the exit code for them.
 func complain(mistakes []conf.Mistake) int {
 	for _, mistake := range mistakes {
@@ -120,12 +110,15 @@ func logNotices(log *slog.Logger, notices []conf.Mistake) {
 	}
 }
 
-// bindMistake is a failed bind as the operator reads it.
-func bindMistake(where conf.Place, err error) conf.Mistake {
-	mistake := conf.Mistake{Place: where, What: err.Error()}
-	var explained *sockets.BindError
-	if errors.As(err, &explained) {
-		mistake.Hint = explained.Hint()
+// mistakeOf is what was in the way of something that the configuration has at a place, as
+// the operator reads it: errors that know how they are mended say it.
+func mistakeOf(where conf.Place, err error) conf.Mistake {
+	var explained interface {
+		error
+		Hint() string
 	}
-	return mistake
+	if errors.As(err, &explained) {
+		return conf.Mistake{Place: where, What: explained.Error(), Hint: explained.Hint()}
+	}
+	return conf.Mistake{Place: where, What: err.Error()}
 }

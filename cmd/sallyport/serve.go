@@ -26,24 +26,18 @@ func (l *listFlag) Set(text string) error {
 // serveCommand is run for the plan that its arguments make. It returns only if it
 // failed.
 func serveCommand(args []string) int {
-	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
-	options, readyFD, err := parseServe(flags, args)
-	if err != nil {
-		return refuse(flags, err)
+	a := consult(inquiry{Command: "serve", Words: args})
+	if a.Refused != "" {
+		return refuse("serve", errors.New(a.Refused))
 	}
-	if err := keepReadyFD(readyFD); err != nil {
+	if err := keepReadyFD(a.ReadyFD); err != nil {
 		fmt.Fprintf(os.Stderr, "sallyport serve: %v\n", err)
 		return exitUsage
 	}
-	at, err := conf.Here()
-	if err != nil {
-		return complain([]conf.Mistake{{What: err.Error()}})
+	if len(a.Mistakes) > 0 {
+		return complain(a.Mistakes)
 	}
-	plan, mistakes := conf.Serve(options, at)
-	if len(mistakes) > 0 {
-		return complain(mistakes)
-	}
-	return begin(plan, readyFD)
+	return begin(a, a.ReadyFD)
 }
 
 // parseServe reads the arguments of serve. Flags may stand on either side of the

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-
 	"sallyport/conf"
 	"sallyport/sockets"
 	"sallyport/upstream/board"
@@ -14,26 +12,18 @@ import (
 // empties it when that one is dead. A core that drains beside its successor has its own:
 // for that time there is one spool for each generation that lives.
 
-// openSpools makes the files.
+// openSpools makes the files, where the plan has a folder for them. It may be one that only
+// root writes; memory is made by the warden.
 func (b *boot) openSpools() []conf.Mistake {
 	plan := b.plan.Core.Spool
-	for row := range board.PlanOf(&b.plan.Core).Rows {
+	for row := 0; plan.Folder != "" && row < b.plan.Workers*board.Generations; row++ {
 		fd, err := spool.Create(plan)
 		if err != nil {
-			return []conf.Mistake{spoolMistake(plan.Where, err)}
+			return []conf.Mistake{mistakeOf(plan.Where, err)}
 		}
 		b.spools = append(b.spools, sockets.Gift{Name: rowName("spool", row), FD: fd})
 	}
 	return nil
-}
-
-// spoolMistake is a spool that cannot be had, as the operator reads it.
-func spoolMistake(where conf.Place, err error) conf.Mistake {
-	mistake := conf.Mistake{Place: where, What: err.Error()}
-	if folder, ok := errors.AsType[*spool.FolderError](err); ok {
-		mistake.Hint = folder.Hint()
-	}
-	return mistake
 }
 
 // openSpools finds the files among what the warden holds; there are none but in the

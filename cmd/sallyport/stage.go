@@ -85,7 +85,10 @@ func groupList(who conf.ID) string {
 func stageCommand(args []string) int {
 	s, err := parseStage(args)
 	if err == nil {
-		if s.role == jail.App {
+		switch s.role {
+		case jail.AppWarden:
+			s.program.Env = os.Environ() // of which it makes that of the app
+		case jail.App:
 			// "sd_listen_fds ... checks whether the $LISTEN_PID environment variable
 			// equals the daemon PID": which is ours, and stays the same over execve.
 			s.program.Env = append(os.Environ(), "LISTEN_PID="+strconv.Itoa(os.Getpid()))

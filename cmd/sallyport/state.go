@@ -38,12 +38,12 @@ func (b *boot) openAuthority() []conf.Mistake {
 		}
 		var wrong *fileError
 		if errors.As(err, &wrong) {
-			return []conf.Mistake{{Place: authority.Where, What: wrong.Error(), Hint: wrong.hint}}
+			return []conf.Mistake{mistakeOf(authority.Where, wrong)}
 		}
 		b.log.Warn("state folder not to be had", "error", err,
 			"hint", "the internal CA is in memory and another one after every start; give state a folder that can be made")
 	}
-	authority.Secret, authority.Root = "", ""
+	authority.Secret, authority.Root, b.main.Trust = "", "", ""
 	for _, kept := range keptFiles {
 		fd, err := unix.MemfdCreate("sallyport-"+kept.gift, unix.MFD_CLOEXEC)
 		if err != nil {
@@ -175,19 +175,4 @@ func checkKept(fd int, path string, keeper conf.ID) error {
 // Who takes it over by chown may give the keeper what was never meant for it.
 func foreign(path, what string) error {
 	return &fileError{path, errors.New(what), "look whose it is, then remove it or move it away: a new one will be made"}
-}
-
-// trustHint is how this machine is made to trust the internal CA of a plan, ""
-// if there is none or it does not outlast this start.
-func trustHint(plan *conf.Plan) string {
-	authority := plan.Keeper.Authority
-	if authority == nil || authority.Root == "" {
-		return ""
-	}
-	exists := func(folder string) bool {
-		_, err := os.Stat(folder)
-		return err == nil
-	}
-	command := conf.TrustCommand(authority.Root, os.Getuid(), exists)
-	return strings.TrimPrefix(command+"; or curl --cacert "+authority.Root, "; or ")
 }

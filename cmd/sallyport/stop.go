@@ -6,18 +6,18 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"sallyport/cmd/internal/jail"
 	"sallyport/conf"
 	"sallyport/sockets"
 )
 
 // stopCommand asks the main warden to end and waits until it has.
 func stopCommand(args []string) int {
-	return atControl("stop", args, stop)
+	return atControl("stop", args, func(control string) error { return stop(control, jail.Leave) })
 }
 
 // atControl runs what a command does at the control socket that its arguments name, and
@@ -49,22 +49,16 @@ func atControl(command string, args []string, do func(control string) error) int
 // become wrong since it was loaded does not keep an operator from stopping what
 // runs on it: then it is the socket that it has by default.
 func controlOf(path string) (string, []conf.Mistake) {
-	plan, mistakes := load(path)
-	if plan != nil {
-		if plan.Control == "" {
-			mistakes = plan.Notices
-		}
-		return plan.Control, mistakes
+	a := consult(inquiry{Command: "load", Path: path})
+	switch {
+	case a.Plan != nil && a.Plan.Control == "":
+		return "", a.Plan.Notices
+	case a.Plan != nil:
+		return a.Plan.Control, nil
+	case exists(a.Control):
+		return a.Control, nil
 	}
-	at, err := conf.Here()
-	absolute, absErr := filepath.Abs(path)
-	if err != nil || absErr != nil {
-		return "", mistakes
-	}
-	if control := conf.ControlPath(absolute, at); exists(control) {
-		return control, nil
-	}
-	return "", mistakes
+	return "", a.Mistakes
 }
 
 // exists reports whether there is anything at path.
@@ -75,12 +69,15 @@ func exists(path string) bool {
 
 // stop gives the order and waits for the end of file that is the end of the
 // process: its descriptors are closed when nothing of it runs any more.
-func stop(control string) error {
+func stop(control string, leave func() error) error {
 	fd, err := callControl(control)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
+	if err := leave(); err != nil { // who has called counts, and what is said takes no privilege to read
+		return err
+	}
 	if err := confirmed(fd, orderStop); err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func newWard(plan wardPlan, held sockets.Gifts) (*ward, error) {
 	w := &ward{plan: plan}
 	var err error
 	if app := plan.App; app != nil {
-		w.source = jail.Program{Path: app.Path, Argv: app.Argv, Env: app.Env}
+		w.source = jail.Program{Path: app.Path, Argv: app.Argv, Env: appEnvironment(os.Environ(), app.User, app.Switched)}
 		w.source.Stdout, err = held.FD("stdout")
 	} else {
 		w.source.FD, err = held.FD("program")

@@ -118,6 +118,11 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 	if err != nil {
 		return nil, err
 	}
+	if gifts, err = d.furnish(gifts); err != nil {
+		return nil, err
+	}
+	logNotices(log, d.Notices)
+	d.sayHomes(log)
 	w := &warden{
 		duty: d, log: log, began: time.Now(), announce: -1, before: map[int]bool{},
 		deaths:    make(chan os.Signal, 1),
@@ -181,6 +186,9 @@ func (w *warden) inherit(gifts sockets.Gifts) (err error) {
 			err = w.beginLeash(gift.FD)
 		case "control":
 			err = w.beginControl(gift.FD)
+			if w.duty.File == "" { // where -c finds it otherwise
+				w.log.Info("control socket made", "path", w.duty.Control)
+			}
 		}
 		if err != nil {
 			return err

@@ -298,7 +298,10 @@ func build(t *testing.T, o order) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	book, err := fixedMemory(ledgerWords * 8)
+	book, err := unix.MemfdCreate("ledger", unix.MFD_CLOEXEC)
+	if err == nil {
+		err = unix.Ftruncate(book, ledgerWords*8)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,57 +11,56 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Create makes an empty board and its wake-ups, one eventfd per row, which every
-// row is given. The memory can be neither shrunk nor grown, so that no holder can
-// make another one die of SIGBUS (memfd_create(2), file-backed faults in mmap(2)).
-// All descriptors are close-on-exec and the caller's to close.
+// Create makes an empty board, and its wake-ups as Make does. All descriptors are
+// close-on-exec and the caller's to close.
 func Create(plan Plan) (memory int, wakes []int, err error) {
-	l, err := plan.layOut()
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	memory, err = unix.MemfdCreate("board", flags|unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
+		memory, err = unix.MemfdCreate("board", flags)
+	}
 	if err != nil {
+		return -1, nil, fmt.Errorf("board: memfd_create: %w", err)
+	}
+	if wakes, err = Make(memory, plan); err != nil {
+		unix.Close(memory)
 		return -1, nil, err
 	}
-	memory, err = fixedMemory(int64(l.words) * 8)
+	return memory, wakes, nil
+}
+
+// Make makes an empty board of empty memory that can be sealed (memfd_create(2)), and its
+// wake-ups, one eventfd per row, which every row is given. The memory can be neither shrunk
+// nor grown, so that no holder can make another one die of SIGBUS (file-backed faults in
+// mmap(2)). The wake-ups are close-on-exec and the caller's to close.
+func Make(memory int, plan Plan) (wakes []int, err error) {
+	l, err := plan.layOut()
 	if err != nil {
-		return -1, nil, err
+		return nil, err
+	}
+	size := int64(l.words) * 8
+	if err := unix.Ftruncate(memory, size); err != nil {
+		return nil, fmt.Errorf("board: ftruncate to %d bytes: %w", size, err)
+	}
+	if _, err := unix.FcntlInt(uintptr(memory), unix.F_ADD_SEALS, fixedSize); err != nil {
+		return nil, fmt.Errorf("board: seals: %w", err)
 	}
 	if plan.Addresses {
 		if err := makeKey(memory, int64(l.addresses)*8); err != nil {
-			unix.Close(memory)
-			return -1, nil, err
+			return nil, err
 		}
 	}
 	for range plan.Rows {
 		wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 		if err != nil {
-			for _, fd := range append(wakes, memory) {
+			for _, fd := range wakes {
 				unix.Close(fd)
 			}
-			return -1, nil, fmt.Errorf("board: wake-up of row %d: eventfd: %w", len(wakes), err)
+			return nil, fmt.Errorf("board: wake-up of row %d: eventfd: %w", len(wakes), err)
 		}
 		wakes = append(wakes, wake)
 	}
-	return memory, wakes, nil
-}
-
-// fixedMemory makes shared memory of zeros whose size is for ever.
-func fixedMemory(size int64) (int, error) {
-	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate("board", flags|unix.MFD_NOEXEC_SEAL)
-	if errors.Is(err, unix.EINVAL) { // before Linux 6.3
-		fd, err = unix.MemfdCreate("board", flags)
-	}
-	if err != nil {
-		return -1, fmt.Errorf("board: memfd_create: %w", err)
-	}
-	if err := unix.Ftruncate(fd, size); err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("board: ftruncate to %d bytes: %w", size, err)
-	}
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, fixedSize); err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("board: seals: %w", err)
-	}
-	return fd, nil
+	return wakes, nil
 }
 
 // makeKey writes what cells are found by, which clients must not know: they could meet on

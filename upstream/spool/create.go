@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -12,20 +11,36 @@ import (
 // This file is boot's and the wardens' half: the file of an arena, made before
 // privilege is left, and emptied when a core is gone.
 
-// Create makes the file of one core's arena and returns its descriptor: anonymous
-// memory, or a file without a name in plan.Folder (O_TMPFILE, open(2)), which no
-// crash can leave behind. Its size is that of the plan, with nothing in it yet.
-// Memory is sealed at that size, so that a core that was taken over cannot have more.
+// Create makes the file of one core's arena and returns its descriptor: a file without a
+// name in plan.Folder (O_TMPFILE, open(2)), which no crash can leave behind, or memory. Its
+// size is that of the plan, with nothing in it yet.
 func Create(plan conf.Spool) (fd int, err error) {
-	if plan.Folder == "" {
-		fd, err = createMemory(blocksOf(plan.Bytes) << blockShift)
-	} else {
-		fd, err = createFile(plan.Folder, blocksOf(plan.Bytes)<<blockShift)
+	if plan.Folder != "" {
+		return createFile(plan.Folder, blocksOf(plan.Bytes)<<blockShift)
 	}
-	if err != nil {
+	if fd, err = unix.MemfdCreate("spool", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING); err != nil {
+		return -1, fmt.Errorf("spool: memfd_create: %w", err)
+	}
+	if err = Make(fd, plan); err != nil {
+		unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil
+}
+
+// Make makes an arena's file of empty memory that can be sealed (memfd_create(2)), for plans
+// without a folder. It is sealed at its size, so that a core that was taken over cannot have
+// more.
+func Make(memory int, plan conf.Spool) error {
+	bytes := blocksOf(plan.Bytes) << blockShift
+	if err := unix.Ftruncate(memory, bytes); err != nil {
+		return fmt.Errorf("spool: %d bytes of memory: ftruncate: %w", bytes, err)
+	}
+	const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(uintptr(memory), unix.F_ADD_SEALS, seals); err != nil {
+		return fmt.Errorf("spool: memory: seals: %w", err)
+	}
+	return nil
 }
 
 // Clear gives back what an arena's file holds. A warden does it when a core is
@@ -39,27 +54,6 @@ func Clear(fd int) error {
 		return fmt.Errorf("spool: clear: fallocate: %w", err)
 	}
 	return nil
-}
-
-func createMemory(bytes int64) (int, error) {
-	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
-	fd, err := unix.MemfdCreate("spool", flags|unix.MFD_NOEXEC_SEAL)
-	if errors.Is(err, unix.EINVAL) { // the flag is Linux 6.3's
-		fd, err = unix.MemfdCreate("spool", flags)
-	}
-	if err != nil {
-		return -1, fmt.Errorf("spool: memfd_create: %w", err)
-	}
-	if err := unix.Ftruncate(fd, bytes); err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("spool: %d bytes of memory: ftruncate: %w", bytes, err)
-	}
-	const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("spool: memory: seals: %w", err)
-	}
-	return fd, nil
 }
 
 func createFile(folder string, bytes int64) (int, error) {

@@ -14,7 +14,8 @@ import (
 // other is laid on top before the doors open, and takes away what was for the start:
 // Confine. A warden has one, which its stages inherit, and their programs, so that it
 // allows whatever one of these does. An app has none: it is not ours, and its warden
-// cannot know what it needs.
+// cannot know what it needs. A planner has one, of its own door: boot starts it, and it
+// starts nothing.
 //
 // Verdicts: what a filter does not list fails with EPERM, for a new release of Go may try
 // a new call, and copes; what only an exploit does kills, and is said by the warden;
@@ -29,7 +30,9 @@ const (
 	inKeeper                       // of a keeper
 	inStart                        // the one of the door, for both
 	inWarden
-	inAll = inCore | inKeeper | inStart | inWarden
+	inPlanner
+	inAll     = inCore | inKeeper | inStart | inWarden
+	inRuntime = inAll | inPlanner // what every program in Go makes
 )
 
 // A call is a row of the table. Its numbers are those of amd64 and arm64, none where the
@@ -93,15 +96,15 @@ func requestCalls() []call {
 		{"sendto", 44, 206, inAll, []shape{{noFastOpen}}, "writes to clients, apps and links; MSG_FASTOPEN would connect, past landlock"},
 		{"socket", 41, 198, inCore | inStart | inWarden, []shape{localStream}, "connections to apps; no other network"},
 		{"recvfrom", 45, 207, inAll, nil, "reads of clients, apps and links"},
-		{"epoll_pwait", 281, 22, inAll, nil, "waits for readiness, the loop's and the runtime's"},
-		{"close", 3, 57, inAll, nil, "of connections"},
-		{"epoll_ctl", 233, 21, inAll, nil, "connections are watched"},
+		{"epoll_pwait", 281, 22, inRuntime, nil, "waits for readiness, the loop's and the runtime's"},
+		{"close", 3, 57, inRuntime, nil, "of connections"},
+		{"epoll_ctl", 233, 21, inRuntime, nil, "connections are watched"},
 		{"accept4", 288, 242, inCore | inStart | inWarden, nil, "clients"},
 		{"connect", 42, 203, inCore | inStart | inWarden, nil, "apps; landlock keeps it from TCP"},
-		{"write", 1, 64, inAll, nil, "the log, and bells"},
-		{"read", 0, 63, inAll, nil, "bells and pipes"},
+		{"write", 1, 64, inRuntime, nil, "the log, and bells"},
+		{"read", 0, 63, inRuntime, nil, "bells and pipes"},
 		{"splice", 275, 76, inCore | inStart | inWarden, nil, "long bodies pass without being copied"},
-		{"pread64", 17, 67, inCore | inStart | inWarden, nil, "bodies in the spool, and sealed memory"},
+		{"pread64", 17, 67, inCore | inStart | inWarden | inPlanner, nil, "bodies in the spool, and sealed memory"},
 		{"pwrite64", 18, 68, inCore | inStart | inWarden, nil, "bodies into the spool, and the files that the keeper was given"},
 		{"fallocate", 285, 47, inCore | inStart | inWarden, []shape{{is(1, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE)}}, "room in the spool is given back"},
 		{"shutdown", 48, 210, inCore | inStart | inWarden, []shape{{is(1, unix.SHUT_WR, unix.SHUT_RDWR)}}, "ends of connections; SHUT_RD has no use but to deafen a listener"},
@@ -115,6 +118,7 @@ func requestCalls() []call {
 		{"fcntl", 72, 25, inKeeper, []shape{{is(1, unix.F_GETFL, unix.F_GETFD)}}, "questions"},
 		{"fcntl", 72, 25, inStart, []shape{{is(1, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD, unix.F_GET_SEALS,
 			unix.F_DUPFD_CLOEXEC, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ)}}, "what gifts are is looked at, and set"},
+		{"fcntl", 72, 25, inPlanner, []shape{{is(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_GET_SEALS)}}, "what gifts are is looked at"},
 		{"getsockopt", 55, 209, inKeeper | inStart | inWarden, nil, "what a descriptor is, and who called"},
 	}
 }
@@ -125,56 +129,56 @@ func runtimeCalls(pid uint32) []call {
 	threads := shape{flags(goThread, goThread|unix.CLONE_SETTLS)}
 	given := []uint32{unix.MADV_DONTNEED, unix.MADV_FREE, unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE, unix.MADV_COLLAPSE}
 	return []call{
-		{"nanosleep", 35, 101, inAll, nil, "the scheduler's pauses"},
-		{"futex", 202, 98, inAll, nil, "the scheduler's waits"},
+		{"nanosleep", 35, 101, inRuntime, nil, "the scheduler's pauses"},
+		{"futex", 202, 98, inRuntime, nil, "the scheduler's waits"},
 		{"mmap", 9, 222, inCore | inKeeper, []shape{{protection(), anonymous}}, "memory; none that may be executed"},
-		{"munmap", 11, 215, inAll, nil, "memory is given back"},
-		{"madvise", 28, 233, inAll, []shape{{is(2, given...)}}, "memory is given back"},
-		{"clone", 56, 220, inCore | inKeeper | inStart, []shape{threads}, "threads, and no process"},
-		{"tgkill", 234, 131, inCore | inKeeper | inStart, []shape{{is(0, pid)}}, "the runtime interrupts its own threads"},
-		{"gettid", 186, 178, inAll, nil, "threads of the runtime"},
-		{"getpid", 39, 172, inAll, nil, "tgkill takes it"},
-		{"sched_yield", 24, 124, inAll, nil, "the scheduler gives way"},
-		{"sched_getaffinity", 204, 123, inAll, nil, "processors are counted"},
-		{"getrandom", 318, 278, inAll, nil, "keys of handshakes, where the vDSO has none"},
-		{"clock_gettime", 228, 113, inAll, nil, "where the vDSO has no clock"},
-		{"clock_nanosleep", 230, 115, inAll, nil, "what a kernel may restart nanosleep as"},
-		{"restart_syscall", 219, 128, inAll, nil, "what a stopped wait goes on as"},
-		{"rt_sigaction", 13, 134, inAll, nil, "the runtime handles signals"},
-		{"rt_sigprocmask", 14, 135, inAll, nil, "likewise"},
-		{"rt_sigreturn", 15, 139, inAll, nil, "the end of a handler"},
-		{"sigaltstack", 131, 132, inAll, nil, "each thread has one"},
-		{"exit", 60, 93, inAll, nil, "of threads"},
-		{"exit_group", 231, 94, inAll, nil, "the end"},
+		{"munmap", 11, 215, inRuntime, nil, "memory is given back"},
+		{"madvise", 28, 233, inRuntime, []shape{{is(2, given...)}}, "memory is given back"},
+		{"clone", 56, 220, inCore | inKeeper | inStart | inPlanner, []shape{threads}, "threads, and no process"},
+		{"tgkill", 234, 131, inCore | inKeeper | inStart | inPlanner, []shape{{is(0, pid)}}, "the runtime interrupts its own threads"},
+		{"gettid", 186, 178, inRuntime, nil, "threads of the runtime"},
+		{"getpid", 39, 172, inRuntime, nil, "tgkill takes it"},
+		{"sched_yield", 24, 124, inRuntime, nil, "the scheduler gives way"},
+		{"sched_getaffinity", 204, 123, inRuntime, nil, "processors are counted"},
+		{"getrandom", 318, 278, inRuntime, nil, "keys of handshakes, where the vDSO has none"},
+		{"clock_gettime", 228, 113, inRuntime, nil, "where the vDSO has no clock"},
+		{"clock_nanosleep", 230, 115, inRuntime, nil, "what a kernel may restart nanosleep as"},
+		{"restart_syscall", 219, 128, inRuntime, nil, "what a stopped wait goes on as"},
+		{"rt_sigaction", 13, 134, inRuntime, nil, "the runtime handles signals"},
+		{"rt_sigprocmask", 14, 135, inRuntime, nil, "likewise"},
+		{"rt_sigreturn", 15, 139, inRuntime, nil, "the end of a handler"},
+		{"sigaltstack", 131, 132, inRuntime, nil, "each thread has one"},
+		{"exit", 60, 93, inRuntime, nil, "of threads"},
+		{"exit_group", 231, 94, inRuntime, nil, "the end"},
 		{"prctl", 157, 167, inCore | inKeeper, []shape{{is(0, unix.PR_SET_VMA)}}, "the runtime names its memory"},
-		{"eventfd2", 290, 19, inKeeper | inStart | inWarden, nil, "bells"},
-		{"epoll_create1", 291, 20, inKeeper | inStart | inWarden, nil, "the loop"},
+		{"eventfd2", 290, 19, inKeeper | inStart | inWarden | inPlanner, nil, "bells"},
+		{"epoll_create1", 291, 20, inKeeper | inStart | inWarden | inPlanner, nil, "the loop"},
 	}
 }
 
 // startCalls are what a program of ours makes until it is wired.
 func startCalls(program uint32) []call {
 	return []call{
-		{"mmap", 9, 222, inStart | inWarden, []shape{{protection()}}, "memory, and that of the board; none that may be executed"},
-		{"prctl", 157, 167, inStart, []shape{{is(0, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP)}, notDumpable()}, "Seal"},
+		{"mmap", 9, 222, inStart | inWarden | inPlanner, []shape{{protection()}}, "memory, and that of the board; none that may be executed"},
+		{"prctl", 157, 167, inStart | inPlanner, []shape{{is(0, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP)}, notDumpable()}, "Seal"},
 		{"seccomp", 317, 277, inStart | inWarden, []shape{{is(0, unix.SECCOMP_SET_MODE_FILTER), is(1, 0, unix.SECCOMP_FILTER_FLAG_TSYNC)}}, "the next filter, which can only take away"},
-		{"execveat", 322, 281, inStart, []shape{{is(0, program), is(4, unix.AT_EMPTY_PATH)}}, "the program of the role, by its descriptor"},
-		{"uname", 63, 160, inStart | inWarden, nil, "of which kernel"},
-		{"arch_prctl", 158, none, inStart | inWarden, []shape{{is(0, archSetFS)}}, "the first thread's own memory"},
-		{"fstat", 5, 80, inStart | inWarden, nil, "what a descriptor is"},
+		{"execveat", 322, 281, inStart | inPlanner, []shape{{is(0, program), is(4, unix.AT_EMPTY_PATH)}}, "the program of the role, by its descriptor"},
+		{"uname", 63, 160, inStart | inWarden | inPlanner, nil, "of which kernel"},
+		{"arch_prctl", 158, none, inStart | inWarden | inPlanner, []shape{{is(0, archSetFS)}}, "the first thread's own memory"},
+		{"fstat", 5, 80, inStart | inWarden | inPlanner, nil, "what a descriptor is"},
 		{"ftruncate", 77, 46, inStart | inWarden, nil, "of the files that the keeper was given"},
 		{"fsync", 74, 82, inStart | inWarden, nil, "likewise"},
 		{"fdatasync", 75, 83, inStart | inWarden, nil, "likewise"},
 		{"lseek", 8, 62, inStart | inWarden, nil, "likewise"},
-		{"ioctl", 16, 29, inStart | inWarden, []shape{{is(1, unix.TCGETS)}}, "is the log a terminal"},
-		{"prlimit64", 302, 261, inStart | inWarden, []shape{{is(0, 0)}}, "limits of its own, which without a capability only fall"},
-		{"getresuid", 118, 148, inStart | inWarden, nil, "Seal"},
-		{"getresgid", 120, 150, inStart | inWarden, nil, "Seal"},
-		{"capget", 125, 90, inStart | inWarden, nil, "Seal"},
-		{"getuid", 102, 174, inStart | inWarden, nil, "who it is"},
-		{"geteuid", 107, 175, inStart | inWarden, nil, "who it is"},
-		{"getgid", 104, 176, inStart | inWarden, nil, "who it is"},
-		{"getegid", 108, 177, inStart | inWarden, nil, "who it is"},
+		{"ioctl", 16, 29, inStart | inWarden | inPlanner, []shape{{is(1, unix.TCGETS)}}, "is the log a terminal"},
+		{"prlimit64", 302, 261, inStart | inWarden | inPlanner, []shape{{is(0, 0)}}, "limits of its own, which without a capability only fall"},
+		{"getresuid", 118, 148, inStart | inWarden | inPlanner, nil, "Seal"},
+		{"getresgid", 120, 150, inStart | inWarden | inPlanner, nil, "Seal"},
+		{"capget", 125, 90, inStart | inWarden | inPlanner, nil, "Seal"},
+		{"getuid", 102, 174, inStart | inWarden | inPlanner, nil, "who it is"},
+		{"geteuid", 107, 175, inStart | inWarden | inPlanner, nil, "who it is"},
+		{"getgid", 104, 176, inStart | inWarden | inPlanner, nil, "who it is"},
+		{"getegid", 108, 177, inStart | inWarden | inPlanner, nil, "who it is"},
 	}
 }
 

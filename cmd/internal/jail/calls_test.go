@@ -82,7 +82,7 @@ func TestNumbers(t *testing.T) {
 // TestTable holds the table to its rules: each call has a reason, none is twice in a
 // filter, a core has at most 50, and what its second filter allows the first does too.
 func TestTable(t *testing.T) {
-	most := map[filterSet]int{inCore: 50, inKeeper: 50, inStart: 80, inWarden: 110}
+	most := map[filterSet]int{inCore: 50, inKeeper: 50, inStart: 80, inWarden: 110, inPlanner: 50}
 	for set, limit := range most {
 		seen := map[string]bool{}
 		for _, c := range calls(somePID, someProgram) {
@@ -94,6 +94,9 @@ func TestTable(t *testing.T) {
 			}
 			if seen[c.name] = true; c.reason == "" {
 				t.Errorf("%s has no reason", c.name)
+			}
+			if set == inPlanner {
+				continue // nobody's child but boot's, and with no other filter
 			}
 			if c.allowed&inWarden == 0 && !allowedIn(inWarden, c.name) {
 				t.Errorf("%s: %s is not in the filter of the warden, which its children inherit", set, c.name)
@@ -140,7 +143,7 @@ func TestFilters(t *testing.T) {
 		{0, 0, unix.PROT_EXEC, unix.MAP_ANONYMOUS},
 	}
 	for arch, m := range machines {
-		for _, set := range []filterSet{inCore, inKeeper, inStart, inWarden} {
+		for _, set := range []filterSet{inCore, inKeeper, inStart, inWarden, inPlanner} {
 			rules := rulesOf(set, m.number, somePID, someProgram)
 			program, err := assemble(m.audit, rules, refuse)
 			if err != nil {
@@ -230,6 +233,30 @@ func verdictCases() []verdictCase {
 		{"listen", [6]uint64{}, 'r', 'r', 'r', 'a'},
 		{"recvmsg", [6]uint64{}, 'r', 'a', 'a', 'a'},
 		{"connect", [6]uint64{}, 'a', 'r', 'a', 'a'},
+	}
+}
+
+// TestPlannerVerdicts shows what a planner may not do: look for anything, reach anybody, or
+// become another program.
+func TestPlannerVerdicts(t *testing.T) {
+	for name, want := range map[string]verdict{
+		"read": allow, "write": allow, "fstat": allow, "exit_group": allow,
+		"openat": refuse, "newfstatat": refuse, "readlinkat": refuse, "socket": refuse, "connect": refuse, "sendmsg": refuse,
+		"sendto": refuse, "recvmsg": refuse, "accept4": refuse, "pipe2": refuse, "kill": refuse, "wait4": refuse, "clone": refuse,
+		"execve": kill, "memfd_create": kill, "ptrace": kill, "setresuid": kill, "landlock_restrict_self": kill, "seccomp": refuse,
+		"clone3": absent,
+	} {
+		for arch, m := range machines {
+			program, err := assemble(m.audit, rulesOf(inPlanner, m.number, somePID, someProgram), refuse)
+			if err != nil {
+				t.Fatal(err)
+			}
+			number, found := numbersOf(t, arch)[name]
+			got, err := run(program, callData{uint32(number), m.audit, [6]uint64{3, 3, 3, 3}})
+			if err != nil || !found || got != want {
+				t.Errorf("%s, %s: %#x, %v, want %#x", arch, name, got, err, want)
+			}
+		}
 	}
 }
 

@@ -55,6 +55,12 @@
 // as the kernel has it, and Lacking names the rest: without it files are still out of
 // reach, by the filters, but TCP by a disconnected listener and abstract sockets are not.
 //
+// 2026-11-25. A planner reads the configuration under an id of its own, 60581 where root
+// starts, and not under that of a core, which a core could share that an attacker has kept:
+// root acts on what a planner says. It is given open files instead of rights, so that its
+// filter has neither openat nor socket, and there is one filter: nothing is laid on top,
+// because nothing is left to take away but the execveat of the door.
+//
 // 2026-11-25. Builds for the race detector link cgo and are without filters and landlock, as
 // those with the tag jail_off; sallyport version and the log of each start say so.
 package jail

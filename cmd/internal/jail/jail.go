@@ -51,7 +51,7 @@ func Become(role Role, sandbox string, who conf.ID, program Program, gifts socke
 		return fmt.Errorf("jail: %s: gifts: %w", role, err)
 	}
 	e := entrance{who: who, program: program.FD, gifts: placed(gifts), lenient: sandbox == bestEffort}
-	for _, layer := range row.door {
+	for _, layer := range kept(row.door) {
 		if err := layer.pass(e); err != nil {
 			return fmt.Errorf("jail: %s: %s: %w", role, layer.name, err)
 		}
@@ -82,7 +82,7 @@ func Confine(role Role) error {
 
 // passAll passes layers behind the door.
 func passAll(role Role, layers []layer) error {
-	for _, layer := range layers {
+	for _, layer := range kept(layers) {
 		if err := layer.pass(entrance{}); err != nil {
 			return fmt.Errorf("jail: %s: %s: %w", role, layer.name, err)
 		}

@@ -18,6 +18,7 @@ const (
 	Keeper    Role = "keeper"     // holds the private keys
 	AppWarden Role = "app-warden" // the warden of an app, which is to have the resources that the starter had
 	App       Role = "app"        // an app: a program that is not ours
+	Planner   Role = "planner"    // makes a plan of the configuration, and is gone
 )
 
 // A profile is what a role goes through: at the door, before its binary runs, as the
@@ -68,11 +69,13 @@ func profiles() map[Role]profile {
 	child := slices.Concat(ours, []layer{parent})
 	// Files and calls last, because the others need them.
 	alone := slices.Concat(child, []layer{{"landlock", leaveAll}, {seccompPrefix + "start", filterThread(inStart)}})
+	planning := slices.Concat(child, []layer{{"landlock", leaveAll}, {seccompPrefix + "planner", filterThread(inPlanner)}})
 	warding := slices.Concat(ours, []layer{{"landlock", leaveMost}, {seccompPrefix + "warden", filterThread(inWarden)}})
 	return map[Role]profile{
 		Warden:    {door: warding, seal: seal}, // the leash ends it: the signal does not cross uids
 		Core:      {door: alone, seal: seal, confine: []layer{{seccompPrefix + "core", filterProcess(inCore)}}},
 		Keeper:    {door: alone, seal: seal, confine: []layer{{seccompPrefix + "keeper", filterProcess(inKeeper)}}},
+		Planner:   {door: planning, seal: seal},
 		AppWarden: {door: shed, seal: seal},
 		App:       {door: slices.Concat(shed, []layer{parent})},
 	}

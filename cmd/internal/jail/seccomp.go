@@ -27,6 +27,8 @@ func (set filterSet) String() string {
 		return "start"
 	case inWarden:
 		return "warden"
+	case inPlanner:
+		return "planner"
 	}
 	return fmt.Sprintf("filter set %d", uint8(set))
 }

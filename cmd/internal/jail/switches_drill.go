@@ -3,6 +3,7 @@
 package jail
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -13,6 +14,7 @@ import (
 //
 // landlock=N caps the ABI, landlock=0 is none of it; seccomp=off lays no filter;
 // seccomp=absent is a kernel without filters;
+// without=LAYER leaves out the layer of that name, and does not demand it;
 // seccomp=kill kills where the filter would refuse, so that not one refusal goes unseen.
 var drill string
 
@@ -28,6 +30,7 @@ func switches() settings {
 				panic("BUG: drill " + drill)
 			}
 			s.landlockMost = most
+		case name == "without": // see kept
 		case word == "seccomp=off":
 			s.noSeccomp = true
 		case word == "seccomp=absent":
@@ -39,4 +42,11 @@ func switches() settings {
 		}
 	}
 	return s
+}
+
+// kept are the layers that are passed: all but the one that the drill is without.
+func kept(layers []layer) []layer {
+	_, rest, _ := strings.Cut(drill, "without=")
+	without, _, _ := strings.Cut(rest, ",")
+	return slices.DeleteFunc(slices.Clone(layers), func(l layer) bool { return l.name == without })
 }
