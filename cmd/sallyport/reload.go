@@ -32,7 +32,8 @@ func reloadCommand(args []string) int {
 // errEnded is a service that ended before it answered.
 var errEnded = errors.New("the service ended, or was killed, before it answered")
 
-// askReload asks at a control socket, and waits for as long as the reload takes.
+// askReload asks at a control socket, and waits for as long as the reload takes. leave gives
+// the caller's privilege away once it is connected.
 func askReload(control string, leave func() error) (a reloadAnswer, err error) {
 	fd, err := callControl(control)
 	if err != nil {

@@ -68,7 +68,8 @@ func exists(path string) bool {
 }
 
 // stop gives the order and waits for the end of file that is the end of the
-// process: its descriptors are closed when nothing of it runs any more.
+// process: its descriptors are closed when nothing of it runs any more. leave gives the
+// caller's privilege away once it is connected.
 func stop(control string, leave func() error) error {
 	fd, err := callControl(control)
 	if err != nil {

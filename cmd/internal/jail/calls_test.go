@@ -252,9 +252,11 @@ func TestPlannerVerdicts(t *testing.T) {
 				t.Fatal(err)
 			}
 			number, found := numbersOf(t, arch)[name]
-			got, err := run(program, callData{uint32(number), m.audit, [6]uint64{3, 3, 3, 3}})
-			if err != nil || !found || got != want {
-				t.Errorf("%s, %s: %#x, %v, want %#x", arch, name, got, err, want)
+			for _, arguments := range [][6]uint64{{3, 3, 3, 3}, {unix.AF_UNIX, unix.SOCK_STREAM}} {
+				got, err := run(program, callData{uint32(number), m.audit, arguments})
+				if err != nil || !found || got != want {
+					t.Errorf("%s, %s%v: %#x, %v, want %#x", arch, name, arguments, got, err, want)
+				}
 			}
 		}
 	}

@@ -45,16 +45,17 @@ type entrance struct {
 }
 
 // profiles is the table: what each role gives away, in order. The order counts:
-// bounding set and groups need the privilege that identity ends, and
-// a change of identity forgets the parent-death signal. An app keeps its folder
-// and the limits of the starter, and so does its warden for it.
+// bounding set and groups need the privilege that identity ends, what needs none comes
+// after the last capability is gone, and a change of identity forgets the parent-death
+// signal. An app keeps its folder and the limits of the starter, and so does its warden for
+// it.
 func profiles() map[Role]profile {
 	shed := []layer{
-		{"session keyring", leaveKeyring},
 		{"bounding set", emptyBoundingSet},
 		{"groups", changeGroups},
 		{"identity", changeIdentity},
 		{"capabilities", clearCapabilities},
+		{"session keyring", leaveKeyring},
 		{"no_new_privs", refuseNewPrivileges},
 		{"umask", closeUmask},
 	}
@@ -64,7 +65,7 @@ func profiles() map[Role]profile {
 		{"capabilities", demandNoCapability},
 		{"no_new_privs", demandNoNewPrivileges},
 	}
-	ours := slices.Concat([]layer{{"folder", leaveFolder}, {"resource limits", limitResources}}, shed)
+	ours := slices.Concat(shed, []layer{{"folder", leaveFolder}, {"resource limits", limitResources}})
 	parent := layer{"parent-death signal", dieWithParent}
 	child := slices.Concat(ours, []layer{parent})
 	// Files and calls last, because the others need them.
