@@ -20,6 +20,17 @@ type Plan struct {
 	Core      Core       // the part of each core
 	Keeper    Keeper     // the part of the keeper; no Certificates: no keeper is started
 	Notices   []Mistake  // worth one line at every start, fatal to nothing
+	Lasting   []Place    `json:",omitempty"` // keys that are written, and that no reload can change
+}
+
+// WhereOf is where a key is written that no reload can change, or at least its file.
+func (p *Plan) WhereOf(key string) Place {
+	for _, place := range p.Lasting {
+		if place.Key == key {
+			return place
+		}
+	}
+	return Place{File: p.File, Key: key}
 }
 
 // Users are the identities that boot gives its processes.

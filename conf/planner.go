@@ -76,6 +76,11 @@ func (p *planner) resolve() {
 	p.healthHosts()
 	p.listeners()
 	plan.Core.Certificates = len(plan.Keeper.Certificates)
+	for _, key := range []string{"user", "keeper_user", "sandbox", "state", "control"} {
+		if root.written(key) != nil {
+			plan.Lasting = append(plan.Lasting, root.place(key))
+		}
+	}
 }
 
 // limits are [limits].

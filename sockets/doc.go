@@ -1,6 +1,7 @@
 // Package sockets is everything that is a descriptor before it is a connection:
-// listeners that are bound or inherited, gifts from one process to the next,
-// sealed memory, and the links over which our processes speak.
+// listeners that are bound or inherited, gifts from one process to the next, also
+// many of them as one descriptor, a parcel; sealed memory, and the links over which our
+// processes speak.
 //
 // Descriptors here are plain numbers, close-on-exec from the moment they exist.
 // No os.File guards them: a gift outlives every file object, and a finaliser

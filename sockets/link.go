@@ -52,10 +52,15 @@ func Send(link int, message []byte, descriptors ...int) error {
 // along, close-on-exec. It returns io.EOF when the peer is gone. A message that
 // did not fit is an error, and its descriptors are closed.
 func Receive(link int, buffer []byte) (n int, descriptors []int, err error) {
+	return receive(link, buffer, 0)
+}
+
+// receive is Receive with flags of recvmsg(2).
+func receive(link int, buffer []byte, how int) (n int, descriptors []int, err error) {
 	control := make([]byte, unix.CmsgSpace(passedMax*4))
 	var length, flags int
 	for {
-		n, length, flags, _, err = unix.Recvmsg(link, buffer, control, unix.MSG_CMSG_CLOEXEC)
+		n, length, flags, _, err = unix.Recvmsg(link, buffer, control, unix.MSG_CMSG_CLOEXEC|how)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}

@@ -1,6 +1,7 @@
 // Sallyport-keeper keeps the private keys and signs TLS handshakes for the cores.
 //
 //	sallyport-keeper --gifts plan,ready,adopt,link0,...,cert0,key0,...,secret,root
+//	sallyport-keeper --check --gifts plan,cert0,key0,...
 //
 // It is started by a warden of sallyport, never by hand. --gifts names the
 // descriptors that it inherits, from 3 on: its part of the plan (JSON in sealed
@@ -16,6 +17,11 @@
 // descriptors, it has the same keys, and answers the requests that its predecessor
 // left in the links.
 //
+// A reload sends another table of certificates the way that links come, for the cores of
+// another plan; old cores have their signatures by the table that they know. Before that
+// the reload command starts a keeper with --check, which reads the files as this one will,
+// under the same jail, and is more strict: what has expired is a mistake.
+//
 // The log is lines of JSON on stderr, or readable ones on a terminal; what a reader
 // that stalls has lost is counted in a line of its own. Exit codes:
 // 0 a good end, 1 a mistake of the operator, such as a key that does not match its
@@ -24,7 +30,7 @@
 // # Security
 //
 // This process has the keys and is highly sensitive. It reads bytes of two kinds:
-// the files of the operator, once, before it is ready; and packets of the cores,
+// the files of the operator, once each; and packets of the cores,
 // which are expected to be taken over by somebody from the internet. Those are at
 // most 1 KiB long and of two kinds, and what they ask to be signed must have the
 // form of a TLS handshake. The key of the internal CA signs nothing that they
@@ -37,12 +43,11 @@
 // one to its warden; the files that it
 // was given are closed, and stay open in its warden. Files, programs, sockets and
 // other processes are out of its reach by the layers of package jail, and most of the
-// kernel: it has 36 system calls.
+// kernel: it has 39 system calls.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -50,7 +55,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -76,6 +80,7 @@ func main() {
 	}
 	flags := flag.NewFlagSet("sallyport-keeper", flag.ExitOnError) // which is 2
 	names := flags.String("gifts", "", "names of the descriptors from 3 on")
+	checks := flags.Bool("check", false, "read the files, say what is wrong with them, and end")
 	_ = flags.Parse(os.Args[1:]) // exits instead
 	if *names == "" || flags.NArg() > 0 {
 		flags.Usage()
@@ -86,7 +91,11 @@ func main() {
 	runtime.GOMAXPROCS(1)
 	ignoreStops()
 	log, flush := openLog(os.Stderr)
-	err := run(*names, log)
+	life := run
+	if *checks {
+		life = check
+	}
+	err := life(*names, log)
 	var mistake conf.Mistake
 	switch {
 	case errors.As(err, &mistake):
@@ -133,6 +142,19 @@ func readable(file *os.File) io.Writer {
 	return file
 }
 
+// check reads what a keeper would, and says what is wrong with it.
+func check(names string, log zerolog.Logger) error {
+	gifts, err := sockets.TakeGifts(names)
+	if err != nil {
+		return err
+	}
+	plan, files, kept, err := readTable(gifts, gifts, nil)
+	if err != nil {
+		return err
+	}
+	return keeper.Check(plan, files, kept, log)
+}
+
 // run is the keeper's life, from its gifts to its end.
 func run(names string, log zerolog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGUSR2) // also while files are read
@@ -141,24 +163,21 @@ func run(names string, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	plan, err := readPlan(gifts)
-	if err != nil {
-		return err
-	}
-	files, noFiles := filesOf(gifts, plan.Certificates)
-	kept, noAuthority := authorityOf(gifts, plan.Authority)
-	if err := errors.Join(noFiles, noAuthority); err != nil {
-		return err
-	}
-	store, err := keeper.Load(plan, files, kept, log)
+	stores, err := loadAll(gifts, log)
 	if err != nil {
 		return err
 	}
 	if err := closeRead(gifts); err != nil {
 		return err
 	}
-	k := keeper.New(store, linksOf(gifts), log)
-	if err := adoptFrom(gifts, k); err != nil {
+	k := keeper.New(stores[sockets.FirstTable], nil, log)
+	certificates := 0
+	for table, store := range stores {
+		k.Keep(table, store)
+		certificates += store.Len()
+	}
+	takeLinks(gifts, k)
+	if err := adoptFrom(gifts, k, log); err != nil {
 		return err
 	}
 	if err := jail.Confine(jail.Keeper); err != nil {
@@ -167,51 +186,8 @@ func run(names string, log zerolog.Logger) error {
 	if err := tellReady(gifts); err != nil {
 		return err
 	}
-	log.Info().Int("certificates", len(files)).Msg("keeper ready")
+	log.Info().Int("certificates", certificates).Msg("keeper ready")
 	return k.Serve(ctx)
-}
-
-func readPlan(gifts sockets.Gifts) (plan conf.Keeper, err error) {
-	fd, err := gifts.FD("plan")
-	if err != nil {
-		return plan, err
-	}
-	text, err := sockets.ReadSealed(fd)
-	if err != nil {
-		return plan, err
-	}
-	if err := json.Unmarshal(text, &plan); err != nil {
-		return plan, fmt.Errorf("keeper: plan: %w", err)
-	}
-	return plan, nil
-}
-
-// filesOf finds the files of every certificate that has any.
-func filesOf(gifts sockets.Gifts, certificates []conf.Certificate) ([]keeper.Files, error) {
-	files := make([]keeper.Files, len(certificates))
-	for i := range files {
-		if certificates[i].Internal {
-			continue
-		}
-		var noCert, noKey error
-		files[i].Cert, noCert = gifts.FD("cert" + strconv.Itoa(i))
-		files[i].Key, noKey = gifts.FD("key" + strconv.Itoa(i))
-		if err := errors.Join(noCert, noKey); err != nil {
-			return nil, err
-		}
-	}
-	return files, nil
-}
-
-// authorityOf finds the files of the internal CA, if there is one.
-func authorityOf(gifts sockets.Gifts, plan *conf.Authority) (files keeper.AuthorityFiles, err error) {
-	if plan == nil {
-		return files, nil
-	}
-	var noSecret, noRoot error
-	files.Secret, noSecret = gifts.FD("secret")
-	files.Root, noRoot = gifts.FD("root")
-	return files, errors.Join(noSecret, noRoot)
 }
 
 // closeRead closes what has been read: everything but the links and the pipe that

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 
@@ -73,16 +74,89 @@ type memberStatus struct {
 	Peer         *peerStatus `json:"peer,omitempty"` // who listens, added by the command
 }
 
-// appStatuses are those of all apps.
+// appStatuses are those of all apps of the plan in force. What older plans have counted of
+// them, and count as long as a core of them lives, is added.
 func (w *warden) appStatuses() []appStatus {
 	all := []appStatus{}
-	if w.board == nil {
+	if w.estate == nil {
 		return all
 	}
-	for i, app := range w.duty.Apps {
-		all = append(all, app.status(w.board.Report(i)))
+	all = append(all, w.estate.ground.statuses()...)
+	merge(all, w.counts)
+	done := []*ground{w.estate.ground}
+	for _, e := range w.estates {
+		if !slices.Contains(done, e.ground) {
+			done = append(done, e.ground)
+			merge(all, e.ground.statuses())
+		}
 	}
 	return all
+}
+
+// statuses are those of the apps of a ground.
+func (g *ground) statuses() (all []appStatus) {
+	if g.board == nil {
+		return nil
+	}
+	for i, app := range g.apps {
+		all = append(all, app.status(g.board.Report(i)))
+	}
+	return all
+}
+
+// keepCounts has what was counted on a ground outlive it, for the apps and members that
+// the plan in force still has.
+func (w *warden) keepCounts(g *ground) {
+	var kept []appStatus
+	for _, app := range w.estate.ground.apps {
+		s := appStatus{Name: app.Name}
+		for _, socket := range app.Sockets {
+			s.Members = append(s.Members, memberStatus{Socket: socket})
+		}
+		kept = append(kept, s)
+	}
+	merge(kept, w.counts)
+	merge(kept, g.statuses())
+	w.counts = kept
+}
+
+// merge adds what is counted of apps elsewhere, by their names and sockets.
+func merge(all, more []appStatus) {
+	for i := range more {
+		for k := range all {
+			if all[k].Name == more[i].Name {
+				all[k].add(&more[i])
+			}
+		}
+	}
+}
+
+// add adds what is counted of the same app elsewhere. How its members are is not: the
+// plan in force knows.
+func (s *appStatus) add(o *appStatus) {
+	s.InFlight += o.InFlight
+	s.Queued += o.Queued
+	s.Served += o.Served
+	s.QueueFull += o.QueueFull
+	s.QueueTime += o.QueueTime
+	s.Holds += o.Holds
+	s.Retries += o.Retries
+	s.Failed += o.Failed
+	s.Drained += o.Drained
+	s.Clogged += o.Clogged
+	s.Overflowed += o.Overflowed
+	s.SpoolFull += o.SpoolFull
+	for i := range s.Members {
+		for _, m := range o.Members {
+			if member := &s.Members[i]; member.Socket == m.Socket {
+				member.InFlight += m.InFlight
+				member.Served += m.Served
+				member.Ejections += m.Ejections
+				member.Checks += m.Checks
+				member.ChecksFailed += m.ChecksFailed
+			}
+		}
+	}
 }
 
 func (d *appDuty) status(r board.AppReport) appStatus {

@@ -34,15 +34,15 @@ func manyApps(t *testing.T, apps, members int) *warden {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(memory); unix.Close(wakes[0]) })
-	w := &warden{duty: d}
-	if w.board, err = board.Map(memory, wakes, plan); err != nil {
+	w := &warden{duty: d, estate: &estate{ground: &ground{plan: plan, apps: d.Apps}}}
+	if w.estate.ground.board, err = board.Map(memory, wakes, plan); err != nil {
 		t.Fatal(err)
 	}
 	shared, err := board.Open(memory, wakes, plan, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { shared.Close(); w.board.Unmap() })
+	t.Cleanup(func() { shared.Close(); w.estate.ground.board.Unmap() })
 	q := shared.Queue(apps - 1)
 	q.Count(board.Late)
 	q.Count(board.Clogged)

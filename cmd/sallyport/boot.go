@@ -128,7 +128,11 @@ func (b *boot) launch() error {
 		}
 		gifts = append(gifts, leash)
 	}
-	gifts, err = main.seal(gifts)
+	running, err := sealRunning(b.plan, &main, len(b.plan.Keeper.Certificates) > 0)
+	if err != nil {
+		return err
+	}
+	gifts, err = main.seal(append(gifts, sockets.Gift{Name: "running", FD: running}))
 	if err != nil {
 		return err
 	}
@@ -148,7 +152,7 @@ func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 		bound := b.listeners[i]
 		gifts = append(gifts, sockets.Gift{Name: wanted.Gift, FD: bound.FD})
 		main.Listeners = append(main.Listeners,
-			listening{Gift: wanted.Gift, Address: bound.Address, Secure: wanted.Secure, Given: bound.Given})
+			listening{Gift: wanted.Gift, Text: wanted.Address, Address: bound.Address, Secure: wanted.Secure, Given: bound.Given})
 	}
 	if b.control >= 0 {
 		gifts = append(gifts, sockets.Gift{Name: "control", FD: b.control})

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/sockets"
 )
 
 // orderTime is how long a caller of the control socket may take to speak. One is
@@ -70,7 +72,7 @@ func (c *control) loop(orders chan<- order) {
 			return
 		}
 		caller := os.NewFile(uintptr(fd), "caller")
-		o, err := c.hear(fd, caller)
+		o, parcel, err := c.hear(fd, caller)
 		switch {
 		case errors.Is(err, io.EOF): // who looks whether anybody is here: BindPath
 		case err != nil:
@@ -80,8 +82,8 @@ func (c *control) loop(orders chan<- order) {
 			if err != nil {
 				c.log.Warn("status not told", "error", err)
 			}
-		case o == orderReload:
-			c.wish <- petition{caller}
+		case o == orderReload, o == orderPlan:
+			c.wish <- petition{caller: caller, parcel: parcel, asks: o == orderPlan}
 			continue
 		default:
 			orders <- o
@@ -125,36 +127,52 @@ func (c *control) accept() (fd int, err error) {
 	return fd, errors.Join(err, acceptErr)
 }
 
-// hear reads the order of a caller who has the right to give one, and confirms
-// those that take their time. fd is the descriptor of caller: to ask the file for it would make it blocking.
-func (c *control) hear(fd int, caller *os.File) (order, error) {
+// hear reads the order of a caller who has the right to give one, with what comes
+// along, and confirms those that take their time. fd is the descriptor of caller: to ask the
+// file for it would make it blocking.
+func (c *control) hear(fd int, caller *os.File) (o order, parcel int, err error) {
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	if peer.Uid != 0 && int(peer.Uid) != c.starter {
-		return "", fmt.Errorf("uid %d (pid %d) is neither root nor who started this", peer.Uid, peer.Pid)
+		return "", 0, fmt.Errorf("uid %d (pid %d) is neither root nor who started this", peer.Uid, peer.Pid)
 	}
 	if err := caller.SetDeadline(time.Now().Add(orderTime)); err != nil {
-		return "", err
+		return "", 0, err
 	}
-	message := make([]byte, orderBytesMax)
-	n, err := caller.Read(message)
+	message, descriptors, err := receiveOn(caller, make([]byte, orderBytesMax))
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
-	o, err := parseOrder(message[:n], controlOrders())
-	if err != nil || o == orderStatus {
-		return o, err
+	o, err = parseOrder(message, controlOrders())
+	switch {
+	case err == nil && len(descriptors) == 1 && o == orderReload:
+		parcel = descriptors[0]
+	case err == nil && len(descriptors) > 0:
+		err = fmt.Errorf("%s with %d descriptors", o, len(descriptors))
 	}
-	if o == orderReload {
-		_, err = caller.Write([]byte(o))
-		return o, err
+	if err == nil {
+		err = c.confirm(o, caller)
 	}
-	c.callers = slices.DeleteFunc(c.callers, waiting.left)
-	if len(c.callers) >= callersMax {
-		return "", errors.New("too many callers are waiting")
+	if err != nil {
+		sockets.CloseAll(descriptors)
+		return "", 0, err
 	}
-	_, err = caller.Write([]byte(o))
-	return o, err
+	return o, parcel, nil
+}
+
+// confirm tells a caller that the order counts, if it takes its time.
+func (c *control) confirm(o order, caller *os.File) error {
+	if o == orderStatus || o == orderPlan {
+		return nil // the answer will
+	}
+	if o == orderStop {
+		c.callers = slices.DeleteFunc(c.callers, waiting.left)
+		if len(c.callers) >= callersMax {
+			return errors.New("too many callers are waiting")
+		}
+	}
+	_, err := caller.Write([]byte(o))
+	return err
 }

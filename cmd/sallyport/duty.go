@@ -28,6 +28,7 @@ type duty struct {
 	// The rest is the main warden's; zero for others, which are on a leash.
 
 	Board     board.Plan  // no rows: there is none; made by furnish, as the next two
+	Follows   int         // the number of the plan that this one was compared with; 0 of a start
 	Apps      []appDuty   // those of the board
 	Spools    int         // files in which bodies wait, one for each row of the board
 	Listeners []listening // also those of an app's warden
@@ -68,6 +69,7 @@ type passing struct {
 // A listening is a listener that cores accept on and the main warden keeps.
 type listening struct {
 	Gift    string
+	Text    string // what the configuration calls it
 	Address string // where it is bound
 	Secure  bool
 	Given   bool // by a supervisor, who will also remove what it left in the file system

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -48,7 +47,6 @@ func (d *duty) furnishCores(held sockets.Gifts) (sockets.Gifts, error) {
 			wakes, err = board.Make(fd, d.Board)
 			for row, fd := range wakes {
 				held = append(held, sockets.Gift{Name: rowName("wake", row), FD: fd})
-				core.Gifts = append(core.Gifts, passing{rowName("wake", row), rowName("wake", row)})
 			}
 		default:
 			err = spool.Make(fd, d.Core.Spool)
@@ -60,7 +58,10 @@ func (d *duty) furnishCores(held sockets.Gifts) (sockets.Gifts, error) {
 	for _, listener := range d.Listeners {
 		core.Gifts = append(core.Gifts, passing{listener.Gift, listener.Gift})
 	}
-	core.Linked = slices.ContainsFunc(d.Siblings, func(s sibling) bool { return !s.App })
+	for row := range d.Board.Rows {
+		core.Gifts = append(core.Gifts, passing{rowName("wake", row), rowName("wake", row)})
+	}
+	core.Linked = d.Core.Certificates > 0
 	for i := range d.Core.Workers {
 		d.Wards = append(d.Wards, core)
 		if d.Core.Workers > 1 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -38,8 +39,13 @@ const (
 // endsAlready is why there is no reload any more.
 const endsAlready = "the service ends"
 
-// notRead is what a reload does not do yet.
-const notRead = "the plan of the start is in force: the configuration was not read again, which takes a restart"
+// What a reload says of the configuration: a signal brings nothing along, and who gets it
+// can open no file.
+const (
+	isRead  = "read again by the command"
+	notRead = "not read again: the plan stays as it was. Certificates and keys that were written in place are new, " +
+		"those that have another file now are not. sallyport reload reads and opens all"
+)
 
 // A reload is what a warden knows of its generations.
 type reload struct {
@@ -47,19 +53,33 @@ type reload struct {
 	last       int        // the highest number so far
 	petitions  []petition // the first is under way
 	deadline   time.Time  // for the incoming generation; zero while there is none
+	incoming   *estate    // of that one, where it is another than the one in force; nil otherwise
 }
 
 // A petition is somebody who wants a reload.
 type petition struct {
 	caller *os.File // nil: a signal
+	parcel int      // what the cores of another plan are given; -1 since taken; 0: the plan in force is to stay
+	asks   bool     // only what the plan in force is
+
+	outdated bool // another plan has come into force since that one was compared
 }
 
 // A reloadAnswer is what became of a petition. The names of its JSON are a contract.
 type reloadAnswer struct {
 	Error      string `json:"error,omitempty"`
-	Generation int    `json:"generation"` // the one in force
-	Cores      []int  `json:"cores"`      // its pids
-	Draining   []int  `json:"draining"`   // numbers of the generations that live on
+	Generation int    `json:"generation"`         // the one in force
+	Cores      []int  `json:"cores"`              // its pids
+	Draining   []int  `json:"draining"`           // numbers of the generations that live on
+	Outdated   bool   `json:"outdated,omitempty"` // another plan came into force since this one was compared
+
+	changes []string // what the command has to add
+}
+
+// A planAnswer says which plan is in force. The plan itself comes along.
+type planAnswer struct {
+	Error  string `json:"error,omitempty"` // why there is none
+	Number int    `json:"number"`
 }
 
 // isCore reports whether the ward is one that is replaced by reloads.
@@ -110,6 +130,8 @@ func (w *warden) petition(p petition) {
 		w.answer(p, endsAlready)
 	case w.state != serving:
 		w.answer(p, "the service is not ready yet")
+	case p.asks:
+		w.tellPlan(p.caller)
 	case len(w.reload.petitions) >= petitionsMax:
 		w.answer(p, "a reload is under way, and another one waits for its end")
 	default:
@@ -119,14 +141,21 @@ func (w *warden) petition(p petition) {
 
 // answer tells who asked, and the log, what became of the wish; failure is "" when all went well.
 func (w *warden) answer(p petition, failure string) {
-	a := reloadAnswer{Error: failure, Generation: w.reload.generation, Cores: []int{}, Draining: w.retired()}
+	read := notRead
+	if p.parcel != 0 {
+		read = isRead
+	}
+	if p.parcel > 0 {
+		unix.Close(p.parcel) // it was not taken
+	}
+	a := reloadAnswer{Error: failure, Outdated: p.outdated, Generation: w.reload.generation, Cores: []int{}, Draining: w.retired()}
 	for _, ward := range w.inForce() {
 		a.Cores = append(a.Cores, ward.pid)
 	}
 	if failure != "" {
 		w.log.Error("not reloaded", "reason", failure, "generation", a.Generation)
 	} else {
-		w.log.Info("reloaded", "generation", a.Generation, "cores", a.Cores, "draining", a.Draining, "configuration", notRead)
+		w.log.Info("reloaded", "generation", a.Generation, "cores", a.Cores, "draining", a.Draining, "configuration", read)
 	}
 	if p.caller == nil {
 		return
@@ -134,14 +163,34 @@ func (w *warden) answer(p petition, failure string) {
 	defer p.caller.Close()
 	text, err := json.Marshal(a)
 	if err == nil {
-		err = p.caller.SetWriteDeadline(time.Now().Add(orderTime))
-	}
-	if err == nil {
-		_, err = p.caller.Write(text)
+		err = sendTo(p.caller, text)
 	}
 	if err != nil {
 		w.log.Warn("reload not answered", "error", err)
 	}
+}
+
+// tellPlan tells a caller which plan is in force, and what was bound for it.
+func (w *warden) tellPlan(caller *os.File) {
+	defer caller.Close()
+	text, err := json.Marshal(planAnswer{Number: w.estate.number})
+	if err == nil {
+		err = sendTo(caller, text, w.estate.running)
+	}
+	if err != nil {
+		w.log.Warn("plan not told", "error", err)
+	}
+}
+
+// sendTo sends a caller a message, for which there is room: it is the first but one.
+func sendTo(caller *os.File, message []byte, descriptors ...int) error {
+	raw, err := caller.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = raw.Control(func(fd uintptr) { sent = sockets.Send(int(fd), message, descriptors...) })
+	return errors.Join(err, sent)
 }
 
 // tendReload takes the reload that is under way a step further.
@@ -162,67 +211,59 @@ func (w *warden) beginGeneration(now time.Time) {
 		w.cutGeneration(numbers[0], now)
 		return
 	}
-	bank := w.freeBank()
+	e, p := w.estate, &w.reload.petitions[0]
 	w.reload.last++
 	w.reload.deadline = now.Add(reloadTime)
-	for _, old := range w.inForce() {
-		w.wards = append(w.wards, &ward{
-			plan: old.plan, gifts: old.gifts, source: old.source,
-			slot: old.slot, bank: bank, generation: w.reload.last,
-		})
+	var err error
+	if p.parcel != 0 {
+		e, err = w.takeEstate(p.parcel)
+		p.parcel, p.outdated = -1, errors.Is(err, errOutdated)
+	} else if w.keeperLeash() >= 0 {
+		e, err = w.sameEstate()
 	}
-}
-
-// freeBank is the first part of the rows that no living core is in. There is one: a
-// generation is in one bank as long as it lives.
-func (w *warden) freeBank() int {
-	for bank := range generationsMax {
-		taken := func(ward *ward) bool { return ward.isCore() && ward.bank == bank }
-		if !slices.ContainsFunc(w.wards, taken) {
-			return bank
-		}
-	}
-	panic("BUG: more generations than banks")
-}
-
-// row is the number of a core among all that may live at the same time. It is free
-// again when the core was reaped.
-func (w *warden) row(ward *ward) int { return ward.slot + len(w.duty.Wards)*ward.bank }
-
-// openBoard maps the board of the cores, if there is one.
-func (w *warden) openBoard(gifts sockets.Gifts) error {
-	if w.duty.Board.Rows == 0 {
-		return nil
-	}
-	memory, err := gifts.FD("board")
 	if err != nil {
-		return err
-	}
-	wakes := make([]int, w.duty.Board.Rows)
-	for row := range wakes {
-		if wakes[row], err = gifts.FD(rowName("wake", row)); err != nil {
-			return err
-		}
-	}
-	w.board, err = board.Map(memory, wakes, w.duty.Board)
-	return err
-}
-
-// clearRows gives back what dead cores held on the board, or wrote there in the name of
-// rows that nobody has. They were waited for, so that they write no more.
-func (w *warden) clearRows() {
-	if w.board == nil {
+		w.endReload(err.Error())
 		return
 	}
-	var vacant []int
-	for row := range w.duty.Board.Rows {
-		taken := func(ward *ward) bool { return ward.isCore() && ward.pid != 0 && w.row(ward) == row }
-		if !slices.ContainsFunc(w.wards, taken) {
-			vacant = append(vacant, row)
-		}
+	if e != w.estate {
+		w.reload.incoming = e
 	}
-	if err := w.board.Clear(vacant...); err != nil {
-		w.log.Error("rows not cleared", "error", err)
+	if err := w.addCores(e, w.reload.last, w.lends(e)); err != nil {
+		w.failReload(now, err.Error())
+	}
+}
+
+// addCores makes the wards of an estate, which are started next, of what they are lent.
+func (w *warden) addCores(e *estate, generation int, lent sockets.Gifts) error {
+	for _, plan := range e.duty.Wards {
+		core, err := newWard(plan, lent)
+		if err != nil {
+			return err
+		}
+		core.estate, core.generation = e, generation
+		if core.isCore() {
+			core.row = w.lowest(func(other *ward) (int, bool) { return other.row, other.estate.ground == e.ground })
+			core.link = w.lowest(func(other *ward) (int, bool) { return other.link, true })
+		}
+		w.wards = append(w.wards, core)
+	}
+	return nil
+}
+
+// lowest is the first number that no core has, of those that count. It is free again when
+// its core was reaped; there is always one below what all generations may have.
+func (w *warden) lowest(number func(*ward) (n int, counts bool)) int {
+	for free := 0; ; free++ {
+		has := func(ward *ward) bool {
+			if !ward.isCore() {
+				return false
+			}
+			n, counts := number(ward)
+			return counts && n == free
+		}
+		if !slices.ContainsFunc(w.wards, has) {
+			return free
+		}
 	}
 }
 
@@ -235,7 +276,7 @@ func (w *warden) cutGeneration(number int, now time.Time) {
 		w.log.Warn("generation told to end", "generation", number, "pid", ward.pid,
 			"reason", fmt.Sprintf("no more than %d are kept: its upgraded connections are cut", generationsMax))
 		ward.cut = true
-		last := w.duty.Drain // as at the end of the service, from its retirement on
+		last := ward.estate.duty.Drain // as at the end of the service, from its retirement on
 		if end := ward.retired.Add(last); end.Before(ward.end) {
 			ward.end = later(end, now.Add(drainGrace))
 		}
@@ -250,9 +291,10 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// retire tells a core that another one has its place. One that does not run is gone.
+// retire tells a core that another one has its place. One that does not run is gone; one
+// that has just begun may miss it, and is told again when it is ready (greet).
 func (w *warden) retire(ward *ward, now time.Time) {
-	ward.retired, ward.end = now, now.Add(max(w.duty.Drain, w.duty.Upgrades))
+	ward.retired, ward.end = now, now.Add(max(ward.estate.duty.Drain, ward.estate.duty.Upgrades))
 	w.kill(ward, unix.SIGUSR1)
 	if ward.pid == 0 {
 		w.remove(ward)
@@ -262,6 +304,7 @@ func (w *warden) retire(ward *ward, now time.Time) {
 // remove forgets a ward that is gone. Who goes through the wards may go on.
 func (w *warden) remove(gone *ward) {
 	w.wards = slices.DeleteFunc(slices.Clone(w.wards), func(ward *ward) bool { return ward == gone })
+	w.settle()
 }
 
 // endLate kills retired cores that did not end in time.
@@ -283,10 +326,14 @@ func (w *warden) promote(now time.Time) {
 			return
 		}
 	}
-	for _, ward := range w.inForce() {
+	old := w.inForce()
+	w.reload.generation = w.reload.last
+	if w.reload.incoming != nil {
+		w.enforce(w.reload.incoming)
+	}
+	for _, ward := range old {
 		w.retire(ward, now)
 	}
-	w.reload.generation = w.reload.last
 	w.endReload("")
 }
 
@@ -305,6 +352,11 @@ func (w *warden) failReload(now time.Time, reason string) {
 // endReload answers the petition that was under way. The next one is begun by tend.
 func (w *warden) endReload(failure string) {
 	w.reload.deadline = time.Time{}
+	if w.reload.incoming != nil {
+		w.keepDoors(w.estate)
+	}
+	w.reload.incoming = nil
+	w.settle()
 	p := w.reload.petitions[0]
 	w.reload.petitions = w.reload.petitions[1:]
 	w.answer(p, failure)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,12 +15,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"sallyport/sockets"
 )
 
 // reloads asks for new cores, and returns what it was told.
 func (h *house) reloads() reloadAnswer {
 	h.t.Helper()
-	a, err := askReload(h.control, stay)
+	a, err := askReload(h.control, 0)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -92,7 +95,7 @@ func TestReload(t *testing.T) {
 		guest := h.hold()
 		out, code := commandAs(t, h, "reload")
 		second, current := h.serving()
-		if want := fmt.Sprintf("reloaded: generation 2, core %d; generation 1 drains\n", second); code != exitFine || !strings.HasPrefix(out, want) || !strings.Contains(out, "not read again") {
+		if want := fmt.Sprintf("reloaded: generation 2, core %d; generation 1 drains\n", second); code != exitFine || !strings.HasPrefix(out, want) {
 			t.Errorf("%d, %q, want %q", code, out, want)
 		}
 		if said := h.says("reloaded"); text(said, "generation") != "2" || text(said, "draining") != "[1]" {
@@ -266,16 +269,20 @@ func TestPetitions(t *testing.T) {
 func TestReloadLate(t *testing.T) {
 	core := wardPlan{Name: "core", Role: "core"}
 	log := new(strings.Builder)
+	d := &duty{Wards: []wardPlan{core, core}, Drain: time.Minute}
+	e := &estate{duty: d, ground: new(ground)}
 	w := &warden{
-		duty: &duty{Wards: []wardPlan{core, core}, Drain: time.Minute}, log: slog.New(slog.NewTextHandler(log, nil)), state: serving,
-		wards:  []*ward{{plan: core, generation: 1}, {plan: core, generation: 1, slot: 1}},
+		duty: d, log: slog.New(slog.NewTextHandler(log, nil)), state: serving, estate: e, estates: []*estate{e},
 		reload: reload{generation: 1, last: 1},
+	}
+	if err := w.addCores(e, 1, sockets.Gifts{{Name: "program", FD: -1}}); err != nil {
+		t.Fatal(err)
 	}
 	now := time.Now()
 	w.petition(petition{})
 	w.tendReload(now)
 	incoming := w.incoming()
-	if len(incoming) != 2 || w.row(incoming[0]) != 2 || w.row(incoming[1]) != 3 {
+	if len(incoming) != 2 || incoming[0].row != 2 || incoming[1].row != 3 {
 		t.Fatalf("%+v", incoming)
 	}
 	if next := w.reloadNext(now.Add(time.Hour)); !next.Equal(now.Add(reloadTime)) {
@@ -284,5 +291,21 @@ func TestReloadLate(t *testing.T) {
 	w.tendReload(now.Add(reloadTime))
 	if w.reload.generation != 1 || len(w.reload.petitions) != 0 || len(w.inForce()) != 2 || len(w.wards) != 2 || !strings.Contains(log.String(), "not ready within") {
 		t.Errorf("%+v, %d wards, %s", w.reload, len(w.wards), log)
+	}
+}
+
+// TestRetiredEarly shows that a core which was retired before it could listen to signals is
+// told again once it is ready: it would serve on for as long as tunnels may.
+func TestRetiredEarly(t *testing.T) {
+	child := exec.Command("sleep", "60")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	core := &ward{plan: wardPlan{Name: "core", Role: "core"}, pid: child.Process.Pid, retired: time.Now()}
+	w := &warden{log: slog.New(slog.DiscardHandler), state: serving, wards: []*ward{core}}
+	w.greet(readiness{core, core.pid})
+	err := child.Wait()
+	if status, _ := child.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGUSR1 {
+		t.Error(err)
 	}
 }

@@ -18,14 +18,15 @@ type order string
 const (
 	orderStop   order = "stop"   // let the wards finish, then end
 	orderStatus order = "status" // say how things are; on the control socket
-	orderReload order = "reload" // begin a new generation of cores; likewise
+	orderReload order = "reload" // begin a new generation of cores; likewise. With a parcel, on another plan
+	orderPlan   order = "plan"   // say which plan is in force; likewise
 )
 
 // orderBytesMax bounds a message that may be an order.
 const orderBytesMax = 64
 
 // controlOrders are the orders of an operator.
-func controlOrders() []order { return []order{orderStop, orderStatus, orderReload} }
+func controlOrders() []order { return []order{orderStop, orderStatus, orderReload, orderPlan} }
 
 // leashOrders are the orders of the main warden: to stop, and the signals that
 // it got for the ward.
@@ -56,13 +57,20 @@ func parseOrder(message []byte, known []order) (order, error) {
 	return o, nil
 }
 
+// leashed are where what comes over a leash goes.
+type leashed struct {
+	orders    chan<- order
+	adoptions chan<- adoption
+	keepings  chan<- keeping
+}
+
 // leashLoop obeys the leash until it is cut, which it says by closing orders:
 // the main warden is gone, and with it the right to run. It ends then, or with
 // the process.
 //
 // The leash exists because neither kill(2) nor a parent-death signal crosses uids.
-func leashLoop(leash *os.File, orders chan<- order, adoptions chan<- adoption) {
-	defer close(orders)
+func leashLoop(leash *os.File, to leashed) {
+	defer close(to.orders)
 	buffer := make([]byte, orderBytesMax)
 	for {
 		message, descriptors, err := receiveOn(leash, buffer)
@@ -74,14 +82,22 @@ func leashLoop(leash *os.File, orders chan<- order, adoptions chan<- adoption) {
 			if err != nil || len(descriptors) != 1 {
 				return // as below
 			}
-			adoptions <- adoption{a, descriptors[0]}
+			to.adoptions <- adoption{a, descriptors[0]}
+			continue
+		}
+		if sockets.IsKeeping(message) {
+			k, err := sockets.ParseKeeping(message)
+			if alone := k.Forget || k.Like != 0; err != nil || (len(descriptors) == 1) == alone || len(descriptors) > 1 {
+				return // as below
+			}
+			to.keepings <- keeping{k, append(descriptors, -1)[0]}
 			continue
 		}
 		o, err := parseOrder(message, leashOrders())
 		if err != nil || len(descriptors) > 0 {
 			return // only the main warden holds the other end: it cannot be that
 		}
-		orders <- o
+		to.orders <- o
 	}
 }
 

@@ -20,7 +20,7 @@ func sent(t *testing.T, row int) (core int, a adoption) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(core) })
-	return core, adoption{sockets.Adoption{Row: row}, keeper}
+	return core, adoption{sockets.Adoption{Row: row, Table: sockets.FirstTable}, keeper}
 }
 
 // cutOff reports whether nobody has the other end of a link any more.
@@ -33,6 +33,8 @@ func cutOff(core int) bool {
 // keeper, and drops it for the next core of its row.
 func TestAdopt(t *testing.T) {
 	w := &warden{log: slog.New(slog.DiscardHandler), wards: []*ward{{plan: wardPlan{Name: "keeper", Role: jail.Keeper}}}}
+	w.keepFirst(nil)
+	w.kept.tables[sockets.FirstTable] = sockets.Gifts{}
 	first, a := sent(t, 3)
 	w.adopt(a)
 	gifts, release, err := w.startGifts(w.wards[0])
@@ -53,7 +55,7 @@ func TestAdopt(t *testing.T) {
 	message := make([]byte, sockets.AdoptionBytesMax)
 	n, descriptors, err := sockets.Receive(gifts[0].FD, message)
 	defer sockets.CloseAll(descriptors)
-	if string(message[:n]) != "adopt 3" || len(descriptors) != 1 || err != nil {
+	if string(message[:n]) != "adopt 3 1" || len(descriptors) != 1 || err != nil {
 		t.Errorf("passed on %q, %v, %v", message[:n], descriptors, err)
 	}
 }
@@ -72,7 +74,7 @@ func TestAdoptOverLeash(t *testing.T) {
 	}
 	defer leash.Close()
 	orders, adoptions := make(chan order), make(chan adoption)
-	go leashLoop(leash, orders, adoptions)
+	go leashLoop(leash, leashed{orders, adoptions, nil})
 	core, a := sent(t, 7)
 	if err := sockets.Send(hold, a.Append(nil), a.link); err != nil {
 		t.Fatal(err)
@@ -83,7 +85,7 @@ func TestAdoptOverLeash(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	unix.Close(got.link)
-	if err := sockets.Send(hold, []byte("adopt 7")); err != nil { // without a link
+	if err := sockets.Send(hold, []byte("adopt 7 1")); err != nil { // without a link
 		t.Fatal(err)
 	}
 	if o, held := <-orders; held {
@@ -99,10 +101,11 @@ func TestSuspect(t *testing.T) {
 	}
 	defer sockets.CloseAll([]int{hold, leash})
 	core := wardPlan{Name: "core", Role: jail.Core, Linked: true}
+	e := &estate{number: 3, ground: new(ground)}
 	w := &warden{
 		duty: &duty{Wards: []wardPlan{core}, Siblings: []sibling{{Name: "keeper", hold: hold}}},
 		log:  slog.New(slog.DiscardHandler), state: serving,
-		wards: []*ward{{plan: core, generation: 1, bank: 2, proved: true}}, reload: reload{generation: 1, last: 1},
+		wards: []*ward{{plan: core, generation: 1, estate: e, link: 2, proved: true}}, reload: reload{generation: 1, last: 1},
 	}
 	var told bytes.Buffer
 	for _, status := range []unix.WaitStatus{0, unix.WaitStatus(unix.SIGKILL), 0} {
@@ -122,7 +125,7 @@ func TestSuspect(t *testing.T) {
 		sockets.CloseAll(descriptors)
 		told.Write(append(message[:n], '\n'))
 	}
-	if told.String() != "adopt 2\nadopt 2 suspect\nadopt 2\n" {
+	if told.String() != "adopt 2 3\nadopt 2 3 suspect\nadopt 2 3\n" {
 		t.Errorf("%s", &told)
 	}
 }

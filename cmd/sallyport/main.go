@@ -32,11 +32,16 @@
 // apps with their members, and who listens behind these; with --ready the exit status
 // alone: 0 when it serves, else 3. status --help explains the names of --json.
 //
-// reload replaces the cores of a running sallyport, as HUP does where no app was
-// started that it is passed on to. The new ones serve before the old ones stop to; those
-// end when their exchanges are over, within drain.requests, and their WebSockets, within
-// drain.upgrades. If the new ones do not come up, the old ones serve on, and that is exit
-// status 1. The plan of the start stays in force.
+// reload has a running sallyport follow its file. It says all mistakes as check does, binds
+// what is new, opens certificates and keys, has a keeper check these, and hands them over;
+// then new cores serve before the old ones stop to. Those end when their exchanges are
+// over, within drain.requests, and their WebSockets, within drain.upgrades. A listener that
+// the file does not name any more is closed when the new cores are ready. reload comes
+// back then, and says which are: exit status 0. With a mistake, with what takes a restart,
+// or if the new cores do not come up, the old ones serve on: exit status 1. It may be run
+// by root and by who started the service. HUP, where no app was started that it is passed on
+// to, replaces the cores on the plan as it is, and has the keeper read again the files that it
+// has open; so does reload after serve, which has no file.
 //
 // privs shows what each process of a running sallyport is and may do: ids, capabilities,
 // filters, limits, as the kernel tells it. What is not as the profile of its role has it is
@@ -60,7 +65,8 @@
 // read them, and no byte of the network comes to it. e2e/privileged counts its lines: at most
 // 900 run before privilege is left. Afterwards it is a warden under an ordinary uid, without capabilities,
 // that reads nothing from its children but their death and one byte. Orders come
-// from signals and from a socket that only root and the starter may use. So that
+// from signals and from a socket that only root and the starter may use. reload is boot
+// once more: what it has opened goes over that socket, and privilege ends with it. So that
 // no initialiser of a library runs as root, it links the standard library
 // without net/http and crypto/tls, golang.org/x/sys and the TOML parser.
 package main
@@ -96,7 +102,7 @@ const usage = `usage: sallyport COMMAND [-c sallyport.toml]
            --listen :8080  --host NAME  --tls internal|off  --user NAME
   check    say every mistake of the configuration, and what is in the way to an app
   plan     show who would run as whom, and where; --json for programs
-  reload   replace the cores of a running sallyport, losing nothing
+  reload   have a running sallyport follow its file, losing nothing: ports, keys, apps, sites
   stop     end a running sallyport and wait for it; --control PATH finds it too
   status   say how a running sallyport is; --json for programs, --ready for health checks
   privs    show what each process of a running sallyport may do; --assert: 3 if more than it should

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +48,9 @@ func standIn(role jail.Role, life func(gifts sockets.Gifts) error) int {
 	err := jail.Seal(role)
 	if err == nil {
 		var gifts sockets.Gifts
+		if os.Args[1] == "--check" {
+			os.Args, life = slices.Delete(os.Args, 1, 2), checks
+		}
 		if gifts, err = sockets.TakeGifts(os.Args[2]); err == nil {
 			err = life(gifts)
 		}
@@ -69,8 +73,8 @@ func ready(gifts sockets.Gifts) error {
 	return unix.Close(fd)
 }
 
-// keeper is ready until it is asked to end. The key of a test that wants a failure says so.
-func keeper(gifts sockets.Gifts) error {
+// checks is what a keeper with --check does. The key of a test that wants a failure says so.
+func checks(gifts sockets.Gifts) error {
 	key, err := gifts.FD("key0")
 	if err != nil {
 		return err
@@ -79,6 +83,14 @@ func keeper(gifts sockets.Gifts) error {
 	n, err := unix.Pread(key, text, 0)
 	if err != nil || string(text[:n]) == "bad" {
 		return fmt.Errorf("bad key (%v)", err)
+	}
+	return nil
+}
+
+// keeper is ready until it is asked to end.
+func keeper(gifts sockets.Gifts) error {
+	if err := checks(gifts); err != nil {
+		return err
 	}
 	if _, err := gifts.FD("adopt"); err != nil {
 		return err

@@ -38,7 +38,7 @@ type processStatus struct {
 // A coreStatus is where a core is in its life.
 type coreStatus struct {
 	Generation int    `json:"generation"` // from 1; each reload makes one
-	Row        int    `json:"row"`        // among all that may live at the same time
+	Row        int    `json:"row"`        // among all that live at the same time and have the same apps
 	State      string `json:"state"`      // "starting", "serving" or "draining"
 	Since      string `json:"since"`      // of its draining, RFC 3339; "" before
 }
@@ -85,7 +85,7 @@ func (w *warden) coreStatus(ward *ward) *coreStatus {
 	if !ward.isCore() {
 		return nil
 	}
-	s := &coreStatus{Generation: ward.generation, Row: w.row(ward), State: "serving"}
+	s := &coreStatus{Generation: ward.generation, Row: ward.row, State: "serving"}
 	switch {
 	case ward.isRetired():
 		s.State, s.Since = "draining", ward.retired.UTC().Format(timeForm)
@@ -209,7 +209,9 @@ sallyport status --json is one line:
                                  socket, or a master that has changed its user since;
                                  0, -1 or "" where not visible, and why
 
-Counts are since the start of the service, and survive reloads. To find the peers, this
+Counts are since the start of the service, and survive reloads for as long as the app keeps
+its name and the member its socket. Where a reload has changed an app's limits, in_flight and
+queued are those of old and new cores together, and each of them keeps to its own limits. To find the peers, this
 command connects to each socket and closes at once. --ready says nothing: exit status 0
 when it serves, else 3.
 `

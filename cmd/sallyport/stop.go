@@ -94,9 +94,9 @@ func stop(control string, leave func() error) error {
 
 // confirmed gives an order and waits for the word that it counts. What comes after that
 // may take as long as a drain does.
-func confirmed(fd int, o order) error {
+func confirmed(fd int, o order, along ...int) error {
 	answer := make([]byte, orderBytesMax)
-	n, err := ask(fd, o, answer)
+	n, err := ask(fd, o, answer, along...)
 	if err == nil && order(answer[:n]) != o {
 		return errRefused
 	}
@@ -113,9 +113,10 @@ var errRefused = errors.New("the order was refused; the log of sallyport says wh
 // be given orderTime.
 const answerTime = 5 * time.Second
 
-// ask gives an order and waits for its answer, for answerTime.
-func ask(fd int, o order, answer []byte) (n int, err error) {
-	if err = sockets.Send(fd, []byte(o)); err == nil {
+// ask gives an order, with descriptors if some belong to it, and waits for its answer, for
+// answerTime.
+func ask(fd int, o order, answer []byte, along ...int) (n int, err error) {
+	if err = sockets.Send(fd, []byte(o), along...); err == nil {
 		n, _, err = sockets.Receive(fd, answer)
 	}
 	switch {

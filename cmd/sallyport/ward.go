@@ -31,7 +31,9 @@ type ward struct {
 	adopt  int       // our end of what a keeper takes links from; 0 of others
 
 	// Of a core alone: see generations.go.
-	slot, bank int // its place in its generation, and that one's among the rows
+	estate     *estate // what it is given
+	row        int     // on its ground, among all cores that live
+	link       int     // that of its link to the keeper, among all cores that live
 	generation int
 	retired    time.Time // when another one took its place; zero before
 	end        time.Time // when it is killed; since retired

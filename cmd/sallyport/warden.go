@@ -14,7 +14,6 @@ import (
 
 	"sallyport/cmd/internal/jail"
 	"sallyport/sockets"
-	"sallyport/upstream/board"
 )
 
 // A warden keeps the processes of one uid alive. The main warden has besides
@@ -33,18 +32,21 @@ type warden struct {
 	ending
 	reload reload
 
-	wards     []*ward
-	board     *board.Memory // of the cores; nil for others, and where there is none
-	spools    []int         // in which bodies of the cores wait, by row; nil for others
-	listeners sockets.Gifts // empty once closed
-	healed    time.Time     // when they were last looked at
-	unhealed  int           // how often in a row one could not be healed
-	leashed   bool          // a sibling of the main warden, which alone says when to end
-	announce  int           // of --ready-fd; -1 when there is none
-	before    map[int]bool  // children that no ward has left: siblings, and what the starter had
+	wards    []*ward
+	estate   *estate      // in force; of a sibling, what it was started with
+	estates  []*estate    // that one, and those of others that some core lives on
+	plans    int          // the highest number of an estate so far
+	counts   []appStatus  // what was counted on grounds that are gone
+	program  int          // of the wards; an app has another
+	doors    []door       // none once closed
+	healed   time.Time    // when they were last looked at
+	unhealed int          // how often in a row one could not be healed
+	leashed  bool         // a sibling of the main warden, which alone says when to end
+	announce int          // of --ready-fd; -1 when there is none
+	before   map[int]bool // children that no ward has left: siblings, and what the starter had
 
-	links   map[int]int // the keeper's ends, by row; the keeper's warden has them
-	suspect bool        // a core has died, and the keeper does not know it yet
+	kept    kept // of the keeper's warden
+	suspect bool // a core has died, and the keeper does not know it yet
 
 	deaths    chan os.Signal // SIGCHLD alone: one slot says that some child has died
 	signals   chan os.Signal // the others, which no storm of deaths may push out
@@ -52,6 +54,7 @@ type warden struct {
 	orders    chan order // closed when the leash is cut
 	questions chan question
 	adoptions chan adoption
+	keepings  chan keeping
 	petitions chan petition
 }
 
@@ -131,6 +134,7 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 		orders:    make(chan order),
 		questions: make(chan question),
 		adoptions: make(chan adoption),
+		keepings:  make(chan keeping),
 		petitions: make(chan petition),
 		reload:    reload{generation: 1, last: 1},
 	}
@@ -150,24 +154,13 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 
 // inherit sorts the gifts: what goes to wards, and what is for the warden itself.
 func (w *warden) inherit(gifts sockets.Gifts) (err error) {
-	for slot, plan := range w.duty.Wards {
-		ward, err := newWard(plan, gifts)
-		if err != nil {
-			return err
-		}
-		ward.slot, ward.generation = slot, w.reload.generation
-		w.wards = append(w.wards, ward)
-	}
-	if err := errors.Join(w.openBoard(gifts), w.openSpools(gifts)); err != nil {
+	if err := w.firstEstate(gifts); err != nil {
 		return err
 	}
-	for _, listener := range w.duty.Listeners {
-		fd, err := gifts.FD(listener.Gift)
-		if err != nil {
-			return err
-		}
-		w.listeners = append(w.listeners, sockets.Gift{Name: listener.Address, FD: fd})
+	if err := w.addCores(w.estate, w.reload.generation, gifts); err != nil {
+		return err
 	}
+	w.keepFirst(gifts)
 	for i := range w.duty.Siblings {
 		s := &w.duty.Siblings[i]
 		if s.hold, err = gifts.FD(s.Leash); err != nil {
@@ -203,7 +196,7 @@ func (w *warden) beginLeash(fd int) error {
 	if err != nil {
 		return err
 	}
-	go leashLoop(leash, w.orders, w.adoptions)
+	go leashLoop(leash, leashed{w.orders, w.adoptions, w.keepings})
 	return nil
 }
 

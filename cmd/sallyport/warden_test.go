@@ -185,7 +185,7 @@ func TestHealBeforeStart(t *testing.T) {
 	defer unix.Close(l.FD)
 	w := &warden{
 		log: slog.New(slog.DiscardHandler), state: serving, healed: time.Now(),
-		listeners: sockets.Gifts{{Name: l.Address, FD: l.FD}},
+		doors: []door{{listening{Address: l.Address}, l.FD}},
 	}
 	if err := unix.Shutdown(l.FD, unix.SHUT_RD); err != nil {
 		t.Fatal(err)
@@ -206,8 +206,8 @@ func TestHealInVain(t *testing.T) {
 	}
 	log := new(strings.Builder)
 	w := &warden{
-		duty: &duty{Listeners: make([]listening, 1)}, log: slog.New(slog.NewTextHandler(log, nil)), state: serving,
-		listeners: sockets.Gifts{{Name: "127.0.0.1:1", FD: fd}},
+		duty: &duty{}, log: slog.New(slog.NewTextHandler(log, nil)), state: serving,
+		doors: []door{{listening{Address: "127.0.0.1:1"}, fd}},
 	}
 	for now := time.Now(); w.state == serving && w.unhealed < 10; now = now.Add(healEvery) {
 		w.heal(now)

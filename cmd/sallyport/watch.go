@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -49,6 +48,8 @@ func (w *warden) watch() int {
 			answer <- w.status()
 		case a := <-w.adoptions:
 			w.adopt(a)
+		case k := <-w.keepings:
+			w.keep(k)
 		case p := <-w.petitions:
 			w.petition(p)
 		case <-timer.C:
@@ -128,7 +129,7 @@ func (w *warden) startWard(ward *ward) error {
 		return err
 	}
 	defer release()
-	return ward.start(w.duty.Sandbox, w.duty.Who, append(own, w.spoolGift(ward)...), w.row(ward), w.news)
+	return ward.start(w.duty.Sandbox, w.duty.Who, append(own, w.spoolGift(ward)...), ward.row, w.news)
 }
 
 // heal looks whether the listeners still listen: a ward may have disconnected
@@ -140,18 +141,18 @@ func (w *warden) heal(now time.Time) {
 	}
 	w.healed = now
 	failed := false
-	for _, listener := range w.listeners {
-		healed, err := sockets.Heal(listener.FD)
+	for _, door := range w.doors {
+		healed, err := sockets.Heal(door.fd)
 		switch {
 		case err != nil && w.unhealed+1 == healTries:
-			w.log.Error("listener lost", "listener", listener.Name, "error", err, "reason", "the service ends and must be started again")
+			w.log.Error("listener lost", "listener", door.Address, "error", err, "reason", "the service ends and must be started again")
 			w.code = exitMistake
 			w.drain()
 			return
 		case err != nil:
 			failed = true
 		case healed:
-			w.log.Warn("listener healed", "listener", listener.Name)
+			w.log.Warn("listener healed", "listener", door.Address)
 		}
 	}
 	if failed {
@@ -205,6 +206,9 @@ func (w *warden) greet(r readiness) {
 	if w.state >= draining {
 		w.kill(r.ward, r.ward.farewell()) // the first may have come before it could listen
 		return
+	}
+	if r.ward.isRetired() {
+		w.kill(r.ward, unix.SIGUSR1) // likewise: the runtime of Go passes over it before
 	}
 	if r.ward.starts > 1 { // what "ready" says of the first
 		w.log.Info("process ready", "process", r.ward.plan.Name, "pid", r.pid)
@@ -288,19 +292,12 @@ func (w *warden) hurry() {
 }
 
 // closeListeners closes the main warden's share of the doors; the cores do
-// theirs. The names of unix sockets go first, while nobody else can have put his
-// own in their place.
+// theirs.
 func (w *warden) closeListeners() {
-	for i, listener := range w.listeners {
-		if path, found := strings.CutPrefix(listener.Name, "unix:"); found && !w.duty.Listeners[i].Given {
-			removeSocket(path)
-			if w.duty.Listeners[i].Private {
-				removeSocket(filepath.Dir(path))
-			}
-		}
-		unix.Close(listener.FD)
+	for _, door := range w.doors {
+		door.close()
 	}
-	w.listeners = nil
+	w.doors = nil
 }
 
 // removeSocket removes the name of a socket that boot made, or its empty folder.
@@ -374,7 +371,7 @@ func (w *warden) wardDied(ward *ward, status unix.WaitStatus, now time.Time) {
 	w.saySecurity(ward, status)
 	ward.pid = 0
 	if ward.isCore() {
-		w.clearRows()
+		w.clearRows(ward.estate.ground)
 		w.clearSpool(ward)
 	}
 	w.closeAdopt(ward)

@@ -20,21 +20,21 @@ import (
 // A row has one link: that of a new core ends the session of the last one. There are
 // sockets.RowsMax rows.
 
-// Adopt has the Keeper take links from fd, a sockets.Link to its warden. It is called
-// before Serve, which then ends only when ctx is done or fd has ended: it is a normal
+// Adopt has the Keeper take links from fd, a sockets.Link to its warden, and tables, which
+// load makes of what comes. It is called before Serve, which then ends only when ctx is done or fd has ended: it is a normal
 // thing that there is no core for a moment.
-func (k *Keeper) Adopt(fd int) error {
+func (k *Keeper) Adopt(fd int, load Loader) error {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return fmt.Errorf("keeper: adoptions: %w", err)
 	}
-	k.adoptions = fd
+	k.adoptions, k.load = fd, load
 	return nil
 }
 
 // adopts reports whether links may still come.
 func (k *Keeper) adopts() bool { return k.adoptions >= 0 }
 
-// adopt takes one link, if there is one. io.EOF is the end of all.
+// adopt takes what has come, if anything has. io.EOF is the end of all.
 func (k *Keeper) adopt() error {
 	message := make([]byte, sockets.AdoptionBytesMax)
 	n, descriptors, err := sockets.Receive(k.adoptions, message)
@@ -44,9 +44,15 @@ func (k *Keeper) adopt() error {
 	case err != nil:
 		return err
 	}
+	if sockets.IsKeeping(message[:n]) {
+		return k.takeKeeping(message[:n], descriptors)
+	}
 	a, err := sockets.ParseAdoption(message[:n])
 	if err == nil && len(descriptors) != 1 {
 		err = fmt.Errorf("keeper: adoption with %d descriptors", len(descriptors))
+	}
+	if err == nil && k.tables[a.Table] == nil {
+		err = fmt.Errorf("keeper: link of row %d is for table %d, which there is not", a.Row, a.Table)
 	}
 	if err == nil {
 		err = keywire.Harden(descriptors[0])
@@ -55,7 +61,7 @@ func (k *Keeper) adopt() error {
 		sockets.CloseAll(descriptors)
 		return err
 	}
-	k.place(a.Row, descriptors[0])
+	k.place(a.Row, a.Table, descriptors[0])
 	if a.Suspect {
 		now := time.Now()
 		k.tickets.spoil(now)
@@ -64,8 +70,25 @@ func (k *Keeper) adopt() error {
 	return nil
 }
 
+// takeKeeping takes a table, or forgets one.
+func (k *Keeper) takeKeeping(message []byte, descriptors []int) error {
+	m, err := sockets.ParseKeeping(message)
+	switch {
+	case err != nil:
+	case m.Forget && len(descriptors) == 0:
+		k.forget(m.Table)
+		return nil
+	case !m.Forget && m.Like == 0 && len(descriptors) == 1 && k.tables[m.Table] == nil:
+		return k.keep(m.Table, descriptors[0])
+	default:
+		err = fmt.Errorf("keeper: %q with %d descriptors", message, len(descriptors))
+	}
+	sockets.CloseAll(descriptors)
+	return err
+}
+
 // place begins the session of a row anew.
-func (k *Keeper) place(row, link int) {
+func (k *Keeper) place(row, table, link int) {
 	for len(k.sessions) <= row {
 		k.sessions = append(k.sessions, session{keeper: k, index: len(k.sessions), link: -1, state: ended})
 	}
@@ -73,7 +96,7 @@ func (k *Keeper) place(row, link int) {
 	if s.link >= 0 {
 		unix.Close(s.link)
 	}
-	*s = session{keeper: k, index: row, link: link}
+	*s = session{keeper: k, store: k.tables[table], index: row, link: link}
 }
 
 // parted notes the end of a session. Where links come and go it is that of a core, about

@@ -20,7 +20,7 @@ func adopting(t *testing.T) (k *Keeper, warden int, wait func() error) {
 		t.Fatal(err)
 	}
 	k = New(stocked(t, keys()["Ed25519"]), []int{-1, -1}, zerolog.Nop())
-	if err := k.Adopt(theirs); err != nil {
+	if err := k.Adopt(theirs, loads(t)); err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
@@ -68,14 +68,14 @@ func greets(t *testing.T, core int, epoch uint64) (tickets string) {
 // ends it; and what is no adoption, or comes without a link, harms nobody.
 func TestAdopt(t *testing.T) {
 	k, warden, wait := adopting(t)
-	first := comes(t, warden, sockets.Adoption{Row: 5})
+	first := comes(t, warden, sockets.Adoption{Row: 5, Table: sockets.FirstTable})
 	tickets := greets(t, first, 1)
-	for _, nonsense := range []string{"adopt 6", "adopt 1024", "nonsense"} {
+	for _, nonsense := range []string{"adopt 6", "adopt 6 1", "adopt 1024 1", "keep 2", "nonsense"} {
 		if err := sockets.Send(warden, []byte(nonsense)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	second := comes(t, warden, sockets.Adoption{Row: 5})
+	second := comes(t, warden, sockets.Adoption{Row: 5, Table: sockets.FirstTable})
 	if greets(t, second, 2) != tickets {
 		t.Error("other ticket keys, and nobody has died")
 	}
@@ -83,7 +83,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("the first link is not closed: %d bytes, %v", n, err)
 	}
 	unix.Close(second) // a keeper without a link goes on
-	third := comes(t, warden, sockets.Adoption{Row: 0})
+	third := comes(t, warden, sockets.Adoption{Row: 0, Table: sockets.FirstTable})
 	greets(t, third, 3)
 	if err := unix.Shutdown(warden, unix.SHUT_WR); err != nil {
 		t.Fatal(err)
@@ -99,8 +99,8 @@ func TestAdopt(t *testing.T) {
 // The ticket keys that a dead core knew are not used for long.
 func TestAdoptSuspect(t *testing.T) {
 	k, warden, wait := adopting(t)
-	greets(t, comes(t, warden, sockets.Adoption{Row: 0}), 1)
-	greets(t, comes(t, warden, sockets.Adoption{Row: 1, Suspect: true}), 2)
+	greets(t, comes(t, warden, sockets.Adoption{Row: 0, Table: sockets.FirstTable}), 1)
+	greets(t, comes(t, warden, sockets.Adoption{Row: 1, Table: sockets.FirstTable, Suspect: true}), 2)
 	if err := unix.Shutdown(warden, unix.SHUT_WR); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,7 @@
 // Package keeper keeps private keys and signs TLS handshakes with them, for
 // cores that it does not trust.
 //
-//	Store      the certificates and keys, read once from descriptors
+//	Store      the certificates and keys of a plan, its table, read once from descriptors
 //	authority  the internal CA: its root, and the certificates that it issues
 //	Keeper     one thread: waits for packets of all links, answers one after the other
 //	session    one link: its state, the permitted table, what it is still owed
@@ -85,6 +85,13 @@
 //
 // In steady state it calls ppoll, recvfrom and sendto, and write for the log. The
 // files of the internal CA are written before the first Hello is read, or never.
+//
+// # Tables
+//
+// A reload brings the certificates of another plan: table.go. Those that have changed are
+// loaded on the one thread too, which answers nobody meanwhile: 80 µs for a pair with P-256,
+// 470 µs with RSA of 2048 bits (BenchmarkLoad). Those that have not are recognised by a
+// digest of both files, and shared.
 //
 // # Decisions
 //

@@ -10,12 +10,14 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"sallyport/sockets"
 	"sallyport/tlsload/keywire"
 )
 
 // A Keeper answers the cores at the other ends of its links, on one thread.
 type Keeper struct {
-	store     *Store
+	tables    map[int]*Store // what cores know their certificates by: see table.go
+	load      Loader         // of more tables; nil: there are no others than those of New and Keep
 	log       zerolog.Logger // must not block
 	tickets   ticketKeys
 	refusals  refusals
@@ -26,19 +28,22 @@ type Keeper struct {
 	reply     []byte    // room for the answer
 }
 
-// New makes a Keeper for links, one per row of a core; -1 where there is none yet. They
-// stay open when it ends: a successor goes on where it stopped.
+// New makes a Keeper of the first table, nil where that is forgotten, for links, one per row
+// of a core; -1 where there is none yet. They stay open when it ends: a successor goes on where it stopped.
 func New(store *Store, links []int, log zerolog.Logger) *Keeper {
 	k := &Keeper{
-		store:     store,
+		tables:    map[int]*Store{},
 		log:       log,
 		tickets:   newTicketKeys(time.Now()),
 		sessions:  make([]session, len(links)),
 		adoptions: -1,
 		request:   make([]byte, keywire.RequestBytesMax),
 	}
+	if store != nil {
+		k.tables[sockets.FirstTable] = store
+	}
 	for i, link := range links {
-		k.sessions[i] = session{keeper: k, index: i, link: link}
+		k.sessions[i] = session{keeper: k, store: store, index: i, link: link}
 		if link < 0 {
 			k.sessions[i].state = ended
 		}
@@ -111,17 +116,23 @@ func (k *Keeper) rotate(now time.Time) {
 // renew issues the internal certificates anew that are near their end. A core
 // decides when it is called, the dates alone whether anything is signed.
 func (k *Keeper) renew(now time.Time) {
-	for i := range k.store.pairs {
-		p := &k.store.pairs[i]
-		if !p.isDue(now) {
-			continue
+	for _, store := range k.tables {
+		for i := range store.pairs {
+			store.renew(&store.pairs[i], now, k.log)
 		}
-		if err := k.store.authority.issue(p, now); err != nil {
-			k.log.Error().Err(err).Msg("certificate not renewed")
-			continue
-		}
-		k.log.Info().Strs("hosts", p.issuedFor).Time("until", p.leaf.NotAfter).Msg("certificate renewed")
 	}
+}
+
+// renew issues one of them, if it is due.
+func (s *Store) renew(p *pair, now time.Time, log zerolog.Logger) {
+	if !p.isDue(now) {
+		return
+	}
+	if err := s.authority.issue(p, now); err != nil {
+		log.Error().Err(err).Msg("certificate not renewed")
+		return
+	}
+	log.Info().Strs("hosts", p.issuedFor).Time("until", p.leaf.NotAfter).Msg("certificate renewed")
 }
 
 // interest is what a session waits for.

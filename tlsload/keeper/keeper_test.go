@@ -52,12 +52,17 @@ var keys = sync.OnceValue(func() map[string]crypto.Signer {
 // issue signs a certificate with its own key and returns both as PEM.
 func issue(t *testing.T, key crypto.Signer) (cert, private []byte) {
 	t.Helper()
+	return issueUntil(t, key, time.Now().Add(time.Hour))
+}
+
+func issueUntil(t *testing.T, key crypto.Signer, end time.Time) (cert, private []byte) {
+	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		Subject:      pkix.Name{CommonName: host},
 		DNSNames:     []string{host},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(time.Hour),
+		NotBefore:    end.Add(-2 * time.Hour),
+		NotAfter:     end,
 		IsCA:         true, BasicConstraintsValid: true,
 	}
 	return issueFrom(t, template, key), pkcs8(t, key)

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -42,6 +43,26 @@ type pair struct {
 	key crypto.Signer
 	// The names that the authority issues the certificate for; nil with files.
 	issuedFor []string
+	// Of the content of both files, so that a next table need not load what it has in
+	// common with this one; zero without files.
+	content [sha256.Size]byte
+}
+
+// contentOf is the digest of the content of both files of a pair; zero if they cannot be
+// read.
+func contentOf(files Files) (digest [sha256.Size]byte) {
+	hash := sha256.New()
+	for _, fd := range []int{files.Cert, files.Key} {
+		text, err := readFile(fd)
+		if err != nil {
+			return digest
+		}
+		part := sha256.Sum256(text)
+		clear(text)
+		hash.Write(part[:])
+	}
+	hash.Sum(digest[:0])
+	return digest
 }
 
 // load reads one pair. Both files are looked at before anything is said.
@@ -66,6 +87,17 @@ func load(named conf.Certificate, files Files) (pair, []pairFlaw) {
 		}}}
 	}
 	return p, nil
+}
+
+// expired is the flaw of a certificate that no client takes any more.
+func (p pair) expired(named conf.Certificate, now time.Time) []pairFlaw {
+	if !now.After(p.leaf.NotAfter) {
+		return nil
+	}
+	return []pairFlaw{{"site.tls.cert", flaw{
+		named.Cert + ": has expired " + p.leaf.NotAfter.UTC().Format(time.RFC3339),
+		"renew it, or take its site out of the file",
+	}}}
 }
 
 // warnings say what works but should not stay so.

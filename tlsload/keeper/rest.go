@@ -17,12 +17,13 @@ const (
 // given back.
 type rest struct {
 	signed int       // since the last
+	forgot bool      // a table, since the last
 	last   time.Time // that one was taken
 }
 
 // within shortens a wait, so that a rest that is due comes in time.
 func (r *rest) within(limit time.Duration, now time.Time) time.Duration {
-	if r.signed < restLeast {
+	if r.signed < restLeast && !r.forgot {
 		return limit
 	}
 	return min(limit, max(restWait, restEvery-now.Sub(r.last)))
@@ -30,9 +31,9 @@ func (r *rest) within(limit time.Duration, now time.Time) time.Duration {
 
 // take takes a rest, if it is due: nobody has asked for anything during a wait.
 func (r *rest) take(now time.Time) {
-	if r.signed < restLeast || now.Sub(r.last) < restEvery {
+	if r.signed < restLeast && !r.forgot || now.Sub(r.last) < restEvery {
 		return
 	}
-	r.signed, r.last = 0, now
+	r.signed, r.forgot, r.last = 0, false, now
 	debug.FreeOSMemory()
 }

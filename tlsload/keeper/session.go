@@ -46,7 +46,8 @@ var permitted = [keywire.OpEnd][states]permission{
 // A session is the keeper's end of one link.
 type session struct {
 	keeper *Keeper
-	index  int // of the link, for the log
+	store  *Store // by which the core knows its certificates
+	index  int    // of the link, for the log
 	link   int
 	state  state
 	epoch  uint64 // of the core; since greeted
@@ -125,7 +126,7 @@ func (s *session) hello(packet []byte, epoch uint64) {
 	}
 	now := time.Now()
 	another := s.state == greeted && s.epoch != epoch
-	begin := another || s.next == 0 || s.next == len(s.keeper.store.pairs)
+	begin := another || s.next == 0 || s.next == len(s.store.pairs)
 	s.state, s.epoch, s.untold = greeted, epoch, true
 	if begin && now.Sub(s.began) >= beginEvery {
 		s.next, s.began = 0, now
@@ -139,7 +140,7 @@ func (s *session) hello(packet []byte, epoch uint64) {
 
 // owes says whether the core is still to be sent something.
 func (s *session) owes() bool {
-	return s.state == greeted && (s.untold || s.next < len(s.keeper.store.pairs))
+	return s.state == greeted && (s.untold || s.next < len(s.store.pairs))
 }
 
 // pay sends what is owed, while there is room in the link and the turn lasts.
@@ -155,7 +156,7 @@ func (s *session) pay() {
 		if !s.owes() {
 			return
 		}
-		err := s.send(s.keeper.store.certificate(s.epoch, s.next).Append(s.keeper.reply[:0]))
+		err := s.send(s.store.certificate(s.epoch, s.next).Append(s.keeper.reply[:0]))
 		if errors.Is(err, unix.EAGAIN) || s.state == ended {
 			return
 		}
@@ -173,7 +174,7 @@ func (s *session) sign(packet []byte, epoch uint64) {
 		s.refuse(epoch, 0, keywire.Malformed)
 		return
 	}
-	signature, reason, err := s.keeper.store.sign(request)
+	signature, reason, err := s.store.sign(request)
 	s.keeper.rest.signed++
 	if err != nil {
 		s.keeper.log.Error().Err(err).Msg("signature failed")

@@ -168,7 +168,7 @@ func TestNextCore(t *testing.T) {
 			t.Errorf("core %d: got %d keys of epoch %d, %v", epoch, len(tickets.Keys), tickets.Epoch, err)
 		}
 		certificate, err := keywire.DecodeCertificate(heard(t, core))
-		if err != nil || certificate.Epoch != epoch || !bytes.Equal(certificate.Chain[0], s.keeper.store.pairs[0].chain[0]) {
+		if err != nil || certificate.Epoch != epoch || !bytes.Equal(certificate.Chain[0], s.store.pairs[0].chain[0]) {
 			t.Errorf("core %d: got another certificate, %v", epoch, err)
 		}
 	}

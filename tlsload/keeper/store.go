@@ -3,6 +3,7 @@ package keeper
 import (
 	"crypto"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -13,7 +14,7 @@ import (
 	"sallyport/tlsload/keywire"
 )
 
-// A Store is the certificates and their keys, by handle. The keys do not change.
+// A Store is the certificates and their keys, by handle: a table. The keys do not change.
 type Store struct {
 	pairs     []pair
 	authority *authority // nil when no certificate is internal
@@ -36,14 +37,51 @@ type AuthorityFiles struct {
 // issues what is internal; kept is not looked at when nothing is. Its error joins
 // every conf.Mistake in them. What works but is unwise is a warning in the log.
 func Load(plan conf.Keeper, files []Files, kept AuthorityFiles, log zerolog.Logger) (*Store, error) {
-	store := &Store{}
+	return loader{log: log}.load(plan, files, kept)
+}
+
+// LoadBeside is Load for a plan that follows another one of the same service, while the
+// cores of both serve: the internal CA of before, if it has one, is that of both.
+func LoadBeside(before *Store, plan conf.Keeper, files []Files, kept AuthorityFiles, log zerolog.Logger) (*Store, error) {
+	return loader{log: log, before: before}.load(plan, files, kept)
+}
+
+// Check is Load for a plan that may never be in force, and more strict: what has expired
+// is a mistake where something else serves on. Without the files of the internal CA, a plan
+// that has none is to be given.
+func Check(plan conf.Keeper, files []Files, kept AuthorityFiles, log zerolog.Logger) error {
+	_, err := loader{log: log, strict: true}.load(plan, files, kept)
+	return err
+}
+
+// Len is the number of certificates.
+func (s *Store) Len() int { return len(s.pairs) }
+
+// HasAuthority reports whether it has the internal CA.
+func (s *Store) HasAuthority() bool { return s.authority != nil }
+
+// A loader makes a Store.
+type loader struct {
+	log    zerolog.Logger
+	before *Store // what it has is not loaded again; nil: there is none
+	strict bool   // expired certificates are mistakes
+}
+
+func (l loader) load(plan conf.Keeper, files []Files, kept AuthorityFiles) (*Store, error) {
+	store, known := &Store{}, map[[sha256.Size]byte]pair{}
+	if l.before != nil {
+		store.authority = l.before.authority
+		for _, pair := range l.before.pairs {
+			known[pair.content] = pair
+		}
+	}
 	var mistakes []error
 	wrong := func(where conf.Place, f flaw) {
 		mistakes = append(mistakes, conf.Mistake{Place: where, What: f.what, Hint: f.hint})
 	}
 	now := time.Now()
-	if plan.Authority != nil {
-		a, f := openAuthority(*plan.Authority, kept, now, log)
+	if plan.Authority != nil && store.authority == nil {
+		a, f := openAuthority(*plan.Authority, kept, now, l.log)
 		if f.what != "" {
 			wrong(plan.Authority.Where, f)
 		}
@@ -53,7 +91,10 @@ func Load(plan conf.Keeper, files []Files, kept AuthorityFiles, log zerolog.Logg
 		if named.Internal && store.authority == nil {
 			continue // said already
 		}
-		pair, flaws := store.load(named, files[i], now)
+		pair, flaws := store.load(named, files[i], known, now)
+		if len(flaws) == 0 && l.strict {
+			flaws = pair.expired(named, now)
+		}
 		for _, f := range flaws {
 			where := named.Where
 			if f.key != "" {
@@ -65,7 +106,7 @@ func Load(plan conf.Keeper, files []Files, kept AuthorityFiles, log zerolog.Logg
 			continue
 		}
 		for _, warning := range pair.warnings(now) {
-			log.Warn().Str("file", named.Cert).Strs("hosts", named.Hosts).Str("cause", warning).Msg("certificate doubtful")
+			l.log.Warn().Str("file", named.Cert).Strs("hosts", named.Hosts).Str("cause", warning).Msg("certificate doubtful")
 		}
 		store.pairs = append(store.pairs, pair)
 	}
@@ -76,9 +117,15 @@ func Load(plan conf.Keeper, files []Files, kept AuthorityFiles, log zerolog.Logg
 }
 
 // load is one pair, of whichever kind.
-func (s *Store) load(named conf.Certificate, files Files, now time.Time) (pair, []pairFlaw) {
+func (s *Store) load(named conf.Certificate, files Files, known map[[sha256.Size]byte]pair, now time.Time) (pair, []pairFlaw) {
 	if !named.Internal {
-		return load(named, files)
+		content := contentOf(files)
+		if p, found := known[content]; found && content != [sha256.Size]byte{} {
+			return p, nil
+		}
+		p, flaws := load(named, files)
+		p.content = content
+		return p, flaws
 	}
 	p, err := s.authority.pair(named.Hosts, now)
 	if err != nil {
