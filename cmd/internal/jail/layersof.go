@@ -28,7 +28,7 @@ func Filters(role Role) int {
 			count++
 		}
 	}
-	if role == Core || role == Keeper {
+	if role == Core || role == Keeper || role == Dialer {
 		count++
 	}
 	return count
