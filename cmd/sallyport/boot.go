@@ -139,7 +139,11 @@ func (b *boot) launch() error {
 		}
 		gifts = append(gifts, leash)
 	}
-	gifts, err = main.seal(gifts)
+	masonry, err := b.startMason(self, &main)
+	if err != nil {
+		return err
+	}
+	gifts, err = main.seal(append(gifts, masonry...))
 	if err != nil {
 		return err
 	}
@@ -237,6 +241,9 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gift, error) {
 		return sockets.Gift{}, err
 	}
 	gifts := sockets.Gifts{{Name: "program", FD: program}, {Name: "part", FD: part}}
+	if empty, err := emptyFolder(); err == nil && !jail.Off() { // without it the keeper still has no file
+		gifts = append(gifts, sockets.Gift{Name: "root", FD: empty})
+	}
 	keeper := wardPlan{Name: "keeper", Role: jail.Keeper, Gifts: []passing{{"plan", "part"}}}
 	for i := range main.Wards {
 		main.Wards[i].Linked = true

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -188,6 +189,14 @@ func (w *warden) freeBank() int {
 // row is the number of a core among all that may live at the same time. It is free
 // again when the core was reaped.
 func (w *warden) row(ward *ward) int { return ward.slot + len(w.duty.Wards)*ward.bank }
+
+// coreArgs is what a core is told; others are told nothing.
+func (w *warden) coreArgs(ward *ward) []string {
+	if !ward.isCore() {
+		return nil
+	}
+	return []string{"--row", strconv.Itoa(w.row(ward)), "--apps", w.waysOf()}
+}
 
 // openBoard maps the board of the cores, if there is one.
 func (w *warden) openBoard(gifts sockets.Gifts) error {

@@ -29,7 +29,7 @@ func (proc procfs) all(s *status) []privileges {
 		}
 		name, warden := strings.CutSuffix(p.Name, " warden")
 		if !warden {
-			found = append(found, proc.of(name, jail.Core, p.PID))
+			found = append(found, proc.of(name, roleOf(name), p.PID))
 			continue
 		}
 		role, child := jail.Warden, jail.Keeper
@@ -42,6 +42,17 @@ func (proc procfs) all(s *status) []privileges {
 		}
 	}
 	return found
+}
+
+// roleOf is the role of a process that is no warden's, by its name.
+func roleOf(name string) jail.Role {
+	switch name {
+	case "dialer":
+		return jail.Dialer
+	case "mason":
+		return jail.Mason
+	}
+	return jail.Core
 }
 
 // children are the pids of a process's children.

@@ -32,6 +32,7 @@ type warden struct {
 	state state
 	ending
 	reload reload
+	rooms  rooms
 
 	wards     []*ward
 	board     *board.Memory // of the cores; nil for others, and where there is none
@@ -172,8 +173,13 @@ func (w *warden) inherit(gifts sockets.Gifts) (err error) {
 			return err
 		}
 	}
+	if err := w.openRooms(gifts); err != nil {
+		return err
+	}
 	for _, gift := range gifts {
 		switch gift.Name {
+		case "root":
+			w.wards[0].source.Root = gift.FD // of a keeper, which is alone
 		case "announce":
 			w.announce = gift.FD
 		case "leash":

@@ -51,6 +51,8 @@ func (w *warden) watch() int {
 			w.adopt(a)
 		case p := <-w.petitions:
 			w.petition(p)
+		case <-w.rooms.wanted:
+			w.wantDialer()
 		case <-timer.C:
 		}
 	}
@@ -128,7 +130,13 @@ func (w *warden) startWard(ward *ward) error {
 		return err
 	}
 	defer release()
-	return ward.start(w.duty.Sandbox, w.duty.Who, append(own, w.spoolGift(ward)...), w.row(ward), w.news)
+	ways, release, err := w.wayGifts(ward)
+	if err != nil {
+		return err
+	}
+	defer release()
+	own = append(append(own, w.spoolGift(ward)...), ways...)
+	return ward.start(w.duty.Sandbox, w.duty.Who, own, w.coreArgs(ward), w.news)
 }
 
 // heal looks whether the listeners still listen: a ward may have disconnected

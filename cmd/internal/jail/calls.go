@@ -203,7 +203,7 @@ func wardenCalls() []call {
 		{"tgkill", 234, 131, inWarden | inMason, nil, "the pid is that of whoever is started"},
 		{"prctl", 157, 167, inWarden, []shape{{is(0, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP, unix.PR_SET_NAME,
 			unix.PR_SET_CHILD_SUBREAPER, unix.PR_CAPBSET_READ, unix.PR_CAPBSET_DROP,
-			unix.PR_CAP_AMBIENT, unix.PR_SET_NO_NEW_PRIVS, unix.PR_SET_PDEATHSIG)}, notDumpable()}, "Seal, and the door"},
+			unix.PR_CAP_AMBIENT, unix.PR_SET_KEEPCAPS, unix.PR_SET_NO_NEW_PRIVS, unix.PR_SET_PDEATHSIG)}, notDumpable()}, "Seal, and the door"},
 		{"execveat", 322, 281, inWarden | inMason, []shape{{is(4, unix.AT_EMPTY_PATH)}}, "the programs of stages"},
 		{"getgroups", 115, 158, inWarden, nil, "what is lacking"},
 		{"openat", 257, 56, inWarden | inMason, nil, "its children, by /proc; the log's null device"},

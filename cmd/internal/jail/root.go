@@ -22,6 +22,10 @@ import (
 // emptyRoot is the name of the layer.
 const emptyRoot = "empty root"
 
+// RootCapabilities are what a stage has in its namespace, over its execve(2): to enter the
+// root, and to empty the bounding set, which a new namespace fills. The door clears them.
+func RootCapabilities() []uintptr { return []uintptr{unix.CAP_SYS_CHROOT, unix.CAP_SETPCAP} }
+
 // enterRoot is the layer of a core. Without a folder there is none: then such a core may
 // not connect to anything, and the dialer does for it.
 func enterRoot(e entrance) error {
