@@ -39,6 +39,8 @@ type scene struct {
 	dir string
 	uid int // who starts the house
 	ca  *Authority
+
+	confined *syscall.SysProcAttr // of the next command; nil: none
 }
 
 // newScene makes a scene whose houses are started by the user of the tests.
@@ -135,6 +137,9 @@ func (s *scene) as(cmd *exec.Cmd) *exec.Cmd {
 	if s.uid != os.Getuid() {
 		who := &syscall.Credential{Uid: uint32(s.uid), Gid: uint32(s.uid)}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+	}
+	if s.confined != nil {
+		cmd.SysProcAttr = s.confined
 	}
 	return cmd
 }

@@ -158,8 +158,11 @@ func (w *warden) openRooms(gifts sockets.Gifts) error {
 			ward.source.Root = w.rooms.root
 		}
 	}
+	if w.waysOf() == "dialer" {
+		err = w.startDialer()
+	}
 	go masonLoop(w.rooms.news, w.rooms.wanted)
-	return w.rooms.news.SetReadDeadline(time.Time{})
+	return errors.Join(err, w.rooms.news.SetReadDeadline(time.Time{}))
 }
 
 // masonLoop waits for the news that the dialer is needed. It ends with that, or with the
@@ -210,7 +213,7 @@ func (w *warden) waysOf() string {
 	switch {
 	case w.rooms.news == nil:
 		return "paths"
-	case w.rooms.root != 0:
+	case w.rooms.root != 0 && jail.KeepsConnect():
 		return "root"
 	}
 	return "dialer"
@@ -231,4 +234,3 @@ func emptyFolder() (int, error) {
 func (w *warden) masonLeft(s *sibling, status unix.WaitStatus) bool {
 	return s.Mason && w.rooms.root == 0 && status.Exited() && status.ExitStatus() == exitFine
 }
-

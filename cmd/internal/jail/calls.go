@@ -26,10 +26,10 @@ import (
 type filterSet uint8
 
 const (
-	inCore    filterSet = 1 << iota // the last one of a core
-	inKeeper                        // of a keeper
-	inStart                         // the one of the door, for both and for the dialer
-	inWarden                        // which dialers, keepers and cores have too
+	inCore   filterSet = 1 << iota // the last one of a core
+	inKeeper                       // of a keeper
+	inStart                        // the one of the door, for both and for the dialer
+	inWarden                       // which dialers, keepers and cores have too
 	inMason
 	inDialer  // its last one
 	inConnect // of a core that connects to apps by itself, from its own root
