@@ -121,6 +121,37 @@ func openClosed(folder string, who conf.ID) int {
 	return fd
 }
 
+// opensTo reports whether who may connect to a socket once boot has opened its folder.
+func opensTo(socket string, who conf.ID) bool {
+	fd := openClosed(filepath.Dir(socket), who)
+	if fd < 0 {
+		return false
+	}
+	defer unix.Close(fd)
+	path := fmt.Sprintf("/proc/self/fd/%d/%s", fd, filepath.Base(socket))
+	var err error
+	asErr := jail.As(who, func() { err = unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) })
+	return err == nil && asErr == nil
+}
+
+// waysTo are how cores will come to sockets, by what is there now.
+func waysTo(paths []string, who conf.ID) (ways []string) {
+	folders := foldersOf(paths)
+	var views []view
+	look := func() { views = surveyOf(folders) }
+	if err := jail.As(who, look); err != nil {
+		look() // as whoever asks
+	}
+	for _, path := range paths {
+		for i, f := range folders {
+			if f.path == filepath.Dir(path) {
+				ways = append(ways, views[i].way.String())
+			}
+		}
+	}
+	return ways
+}
+
 // openRooms takes the mason's first news: where cores are to live.
 func (w *warden) openRooms(gifts sockets.Gifts) error {
 	link, err := gifts.FD("mason")

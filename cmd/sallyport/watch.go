@@ -262,6 +262,9 @@ func (w *warden) sayReady() {
 // sayLacking says once what this start could not do for want of privilege.
 func (w *warden) sayLacking() {
 	lacking := jail.Lacking()
+	if w.rooms.news != nil && w.rooms.root == 0 {
+		lacking = append(lacking, "empty root")
+	}
 	const reason = "the start had no privilege for it"
 	switch {
 	case w.leashed:

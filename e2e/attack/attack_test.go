@@ -117,8 +117,14 @@ func (b build) make(t *testing.T) string {
 // compile makes one program.
 func (b build) compile(t *testing.T, target, of string) {
 	t.Helper()
+	b.link(t, target, of, "")
+}
+
+// link is compile with more for the linker.
+func (b build) link(t *testing.T, target, of, more string) {
+	t.Helper()
 	cmd := exec.Command("go", "build", "-trimpath", "-tags", "drill",
-		"-ldflags", "-X 'sallyport/cmd/internal/jail.drill="+b.drill+"'", "-o", target, of)
+		"-ldflags", "-X 'sallyport/cmd/internal/jail.drill="+b.drill+"' "+more, "-o", target, of)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -88,6 +89,34 @@ func TestSaid(t *testing.T) {
 		t.Errorf("%v", died)
 	}
 	s.says("process ready")
+}
+
+// TestHealed shows that a listener which a core has disconnected, or deafened, is there again
+// within a second, and how long it took.
+func TestHealed(t *testing.T) {
+	needRoot(t)
+	b := builds()[0]
+	for _, deed := range []string{"disconnect", "deafen"} {
+		t.Run(deed, func(t *testing.T) {
+			bin := b.make(t)
+			b.link(t, bin+"/sallyport-core", "../../cmd/internal/jail/attack", "-X main.deed="+deed)
+			s := serve(t, bin, "full")
+			done := s.says("deed done")
+			if done["error"] != "<nil>" {
+				t.Fatalf("%v", done)
+			}
+			healed := s.says("listener healed")
+			at, err := time.Parse(time.RFC3339, fmt.Sprint(healed["time"]))
+			must(t, err)
+			t.Logf("%s: healed after %d ms", deed, at.UnixMilli()-int64(done["at"].(float64)))
+			name, _ := healed["listener"].(string)
+			conn, err := net.Dial("tcp", name)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			conn.Close()
+		})
+	}
 }
 
 // TestDrift shows that privs notices a service whose processes lack a layer.

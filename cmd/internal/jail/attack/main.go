@@ -23,6 +23,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -121,9 +122,25 @@ func actInService(names string) error {
 	if err == nil {
 		_, err = unix.Write(ready, []byte("r"))
 	}
-	if err == nil {
-		s := &scene{gifts: gifts}
-		err = s.execute("/bin/true")
+	if err != nil {
+		return err
 	}
-	return err
+	s := &scene{gifts: gifts}
+	listener := uintptr(s.fd("http0"))
+	switch deed {
+	case "":
+		return s.execute("/bin/true")
+	case "disconnect":
+		err = call(unix.SYS_CONNECT, listener, s.port(unix.AF_UNSPEC), addressLength)
+	case "deafen":
+		err = call(unix.SYS_SHUTDOWN, listener, unix.SHUT_RDWR)
+	}
+	fmt.Fprintf(os.Stderr, `{"message":"deed done","at":%d,"error":"%v"}`+"\n", time.Now().UnixMilli(), err)
+	for {
+		_ = unix.Nanosleep(&unix.Timespec{Sec: 3600}, nil) // it stays
+	}
 }
+
+// deed is what an attacker does that is started by a warden, "" to execute a shell; set by
+// the linker.
+var deed string
