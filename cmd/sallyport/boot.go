@@ -242,7 +242,7 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gift, error) {
 	}
 	gifts := sockets.Gifts{{Name: "program", FD: program}, {Name: "part", FD: part}}
 	if empty, err := emptyFolder(); err == nil && !jail.Off() { // without it the keeper still has no file
-		gifts = append(gifts, sockets.Gift{Name: "root", FD: empty})
+		gifts = append(gifts, sockets.Gift{Name: "empty", FD: empty})
 	}
 	keeper := wardPlan{Name: "keeper", Role: jail.Keeper, Gifts: []passing{{"plan", "part"}}}
 	for i := range main.Wards {

@@ -178,7 +178,7 @@ func (w *warden) inherit(gifts sockets.Gifts) (err error) {
 	}
 	for _, gift := range gifts {
 		switch gift.Name {
-		case "root":
+		case "empty":
 			w.wards[0].source.Root = gift.FD // of a keeper, which is alone
 		case "announce":
 			w.announce = gift.FD
