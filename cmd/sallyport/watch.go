@@ -419,7 +419,7 @@ func (w *warden) saySecurity(ward *ward, status unix.WaitStatus) {
 	}
 	w.log.Error("jail killed process", "event", "security", "process", ward.plan.Name, "pid", ward.pid,
 		"reason", "a system call that only somebody who has taken it over would make",
-		"hint", "the number of the call is in the kernel's log: journalctl -k | grep 'type=1326.*comm=\"sallyport-"+string(ward.plan.Role)+"'")
+		"hint", "which one, the kernel tells its own log: journalctl -k | grep 'type=1326.*sallyport' has syscall=NUMBER, and ausyscall NUMBER names it")
 }
 
 // appEnded ends the warden of an app with it, and with its exit status unless it
