@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -163,7 +164,7 @@ func (w *warden) openRooms(gifts sockets.Gifts) error {
 		return err
 	}
 	for _, gift := range gifts {
-		if gift.Name == "sockets" || len(gift.Name) > 6 && gift.Name[:6] == "folder" {
+		if gift.Name == "sockets" || strings.HasPrefix(gift.Name, "folder") {
 			w.rooms.gifts = append(w.rooms.gifts, gift)
 		}
 	}
@@ -178,7 +179,8 @@ func (w *warden) openRooms(gifts sockets.Gifts) error {
 	case err != nil:
 		return fmt.Errorf("mason: %w", err)
 	case string(news) == newsNone && len(descriptors) == 0:
-		return w.startDialer()
+		w.startDialer()
+		return nil
 	case string(news) != newsRoot || len(descriptors) != 1:
 		sockets.CloseAll(descriptors)
 		return fmt.Errorf("mason: said %q with %d descriptors", news, len(descriptors))
@@ -190,10 +192,10 @@ func (w *warden) openRooms(gifts sockets.Gifts) error {
 		}
 	}
 	if w.waysOf() == "dialer" {
-		err = w.startDialer()
+		w.startDialer()
 	}
 	go masonLoop(w.rooms.news, w.rooms.wanted)
-	return errors.Join(err, w.rooms.news.SetReadDeadline(time.Time{}))
+	return w.rooms.news.SetReadDeadline(time.Time{})
 }
 
 // masonLoop waits for the news that the dialer is needed. It ends with that, or with the
@@ -207,22 +209,18 @@ func masonLoop(link *os.File, wanted chan<- struct{}) {
 }
 
 // startDialer adds the dialer to the wards, which starts it. It gets the links of the cores that live.
-func (w *warden) startDialer() error {
+func (w *warden) startDialer() {
 	plan := wardPlan{Name: "dialer", Role: jail.Dialer}
 	dialer := &ward{plan: plan, source: jail.Program{FD: w.rooms.self}, gifts: w.rooms.gifts}
 	w.rooms.dialing = true
 	w.wards = append(w.wards, dialer)
-	return nil
 }
 
 // wantDialer is startDialer when the mason asks for it; the question is answered once.
 func (w *warden) wantDialer() {
 	w.rooms.wanted = nil // a closed channel would be news for ever
-	if w.rooms.dialing || w.state >= draining {
-		return
-	}
-	if err := w.startDialer(); err != nil {
-		w.log.Error("process not started", "process", "dialer", "error", err)
+	if !w.rooms.dialing && w.state < draining {
+		w.startDialer()
 	}
 }
 

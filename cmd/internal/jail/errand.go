@@ -61,9 +61,6 @@ func (e *Errand) Text(s string) uintptr {
 	return uintptr(unsafe.Pointer(&b[0]))
 }
 
-// Len is how many calls there are.
-func (e *Errand) Len() int { return len(e.calls) }
-
 // Do adds a call.
 func (e *Errand) Do(what string, number uintptr, arguments ...uintptr) {
 	c := rawCall{what: what, number: number}
