@@ -181,6 +181,25 @@ func TestSandbox(t *testing.T) {
 	})
 }
 
+// TestOldLandlock shows that a core whose connect(2) landlock would not keep from TCP and
+// abstract sockets has none: the dialer connects for it.
+func TestOldLandlock(t *testing.T) {
+	needRoot(t)
+	for drill, dialing := range map[string]bool{"landlock=4": true, "landlock=6": false} {
+		b := build{name: drill, drill: drill}
+		bin := b.make(t)
+		b.compile(t, bin+"/sallyport-core", "../../cmd/sallyport-core")
+		s := serve(t, bin, "full")
+		s.says("ready")
+		privs := exec.Command(bin+"/sallyport", "privs", "--assert")
+		privs.Dir = s.dir
+		out, err := privs.CombinedOutput()
+		if err != nil || strings.Contains(string(out), "dialer, pid") != dialing {
+			t.Errorf("%s: %v: %s", drill, err, out)
+		}
+	}
+}
+
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
