@@ -80,7 +80,7 @@ func TestHomes(t *testing.T) {
 			if neighbour != "" && coreSees(t, neighbour) {
 				t.Errorf("%s is in the core's root", neighbour)
 			}
-			if dialing := dialers(t); dialing != (where.way == "dialer") {
+			if dialing := dialers(); dialing != (where.way == "dialer") {
 				t.Errorf("a dialer runs: %v, and the way is %s", dialing, where.way)
 			}
 			if where.users == 0 { // a plain user has no place for the control socket here
@@ -125,6 +125,11 @@ func (s *scene) beginAt(bare bool) *house {
 	if !bare {
 		return s.start()
 	}
+	// The fixed ids are refused where the dead of other tests, whose programs are not to be
+	// seen from inside, have not been waited for.
+	text, err := os.ReadFile(s.path("sallyport.toml"))
+	s.must(err)
+	s.write("sallyport.toml", "user = \"games\"\nkeeper_user = \"news\"\n"+string(text))
 	cmd := exec.Command("/bin/sh", "-c", "echo 0 > /proc/sys/user/max_user_namespaces && exec sallyport run -c sallyport.toml")
 	s.confined = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
@@ -157,17 +162,19 @@ func coreSees(t *testing.T, path string) bool {
 	return err == nil
 }
 
-// dialers reports whether a dialer runs.
-func dialers(t *testing.T) bool {
-	t.Helper()
+// acting are the processes that are a part of sallyport itself, by its name.
+func acting(part string) (found []process) {
 	for _, p := range ours() {
 		command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid)) // "" when it is gone
-		if strings.HasPrefix(string(command), "sallyport\x00dialer\x00") {
-			return true
+		if strings.HasPrefix(string(command), "sallyport\x00"+part+"\x00") {
+			found = append(found, p)
 		}
 	}
-	return false
+	return found
 }
+
+// dialers reports whether a dialer runs.
+func dialers() bool { return len(acting("dialer")) > 0 }
 
 // TestRecreated has the folder of an app made anew, as systemd does with RuntimeDirectory= at
 // each restart, and asks while it is away: the same core answers, from the new folder.
@@ -232,13 +239,13 @@ func TestRelease(t *testing.T) {
 	s.must(apps[0].Process.Signal(syscall.SIGKILL))
 	endApp(apps[0])
 	s.answered("http://shop.test/hello")
-	if !coreSees(t, base+"/current/web.sock") || dialers(t) {
+	if !coreSees(t, base+"/current/web.sock") || dialers() {
 		t.Error("the new release is not in the core's root, or there is a dialer")
 	}
 	listener, err := net.Listen("unix", base+"/1/docker.sock")
 	s.must(err)
 	defer listener.Close()
-	await(t, "the folder to leave the root", func() bool { return !coreSees(t, base+"/current/docker.sock") && dialers(t) })
+	await(t, "the folder to leave the root", func() bool { return !coreSees(t, base+"/current/docker.sock") && dialers() })
 	s.answered("http://shop.test/hello")
 	if now := named(t, "sallyport-core").pid; now != core {
 		t.Errorf("core %d, and it was %d", now, core)
@@ -253,16 +260,51 @@ func TestDialerDies(t *testing.T) {
 	s.pointTo(s.path("app/app.sock"))
 	h := s.start()
 	for i := range 5 {
-		for _, p := range ours() {
-			command, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.pid)) // "" when it is gone
-			if strings.HasPrefix(string(command), "sallyport\x00dialer\x00") {
-				p.kill()
-			}
+		for _, p := range acting("dialer") {
+			p.kill()
 		}
 		if body := s.answered("http://shop.test/hello"); !strings.Contains(body, `"path": "/hello"`) {
 			t.Fatalf("answer %d: %s", i, body)
 		}
 		h.wait(t, "process died", "process=dialer", "signal=SIGKILL")
-		await(t, "another dialer", func() bool { return dialers(t) && len(h.find("process ready", "process=dialer")) > i })
+		await(t, "another dialer", func() bool { return dialers() && len(h.find("process ready", "process=dialer")) > i })
 	}
+}
+
+// TestBareKeeper has a keeper where nobody may make namespaces: it goes without a root of
+// its own, and the handshakes go on.
+func TestBareKeeper(t *testing.T) {
+	needRoot(t)
+	s := newScene(t)
+	s.certificate("shop", p256(t), "shop.test")
+	s.write("sallyport.toml", "control = \"control.sock\"\n"+six)
+	s.app("gunicorn-gthread")
+	h := s.beginAt(true)
+	if body := s.answered("https://shop.test/hello"); !strings.Contains(body, `"path": "/hello"`) {
+		t.Errorf("answered: %s", body)
+	}
+	if lacking := h.wait(t, "jail incomplete").facts["lacking"]; !strings.Contains(fmt.Sprint(lacking), "empty root") {
+		t.Errorf("lacking: %v", lacking)
+	}
+	if out, code := s.privs(); code != 0 || strings.Contains(out, "root empty") {
+		t.Errorf("privs: %d: %s", code, out)
+	}
+}
+
+// TestMasonDies: without it the root could not follow the apps, and nobody is left who could
+// build another. The service ends, and a supervisor starts it anew.
+func TestMasonDies(t *testing.T) {
+	needRoot(t)
+	s := newScene(t)
+	s.app("gunicorn-gthread")
+	s.pointTo(s.path("app/app.sock"))
+	h := s.start()
+	s.answered("http://shop.test/hello")
+	for _, p := range acting("mason") {
+		p.kill()
+	}
+	if code := h.end(); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	h.wait(t, "warden died", "process=mason", "signal=SIGKILL")
 }
