@@ -71,12 +71,25 @@ func startAsWarden(cmd *exec.Cmd, over <-chan struct{}) error {
 		Cloneflags: unix.CLONE_NEWUSER, AmbientCaps: []uintptr{unix.CAP_SYS_CHROOT, unix.CAP_SETPCAP},
 	}
 	done := make(chan error)
-	go startAs(cmd, done, over)
+	go onThread(func() { startAs(cmd, done, over) })
 	return <-done
 }
 
-func startAs(cmd *exec.Cmd, done chan<- error, over <-chan struct{}) {
+// onThread runs f on a thread that ends with it. The first one of a process does not: it waits
+// then, so that nobody else has it.
+func onThread(f func()) {
 	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f()
+		return
+	}
+	ended := make(chan struct{})
+	go onThread(func() { f(); close(ended) })
+	<-ended
+	runtime.UnlockOSThread()
+}
+
+func startAs(cmd *exec.Cmd, done chan<- error, over <-chan struct{}) {
 	for _, call := range [][4]uintptr{
 		{unix.SYS_SETGROUPS, 0, 0, 0},
 		{unix.SYS_SETRESGID, coreUID, coreUID, coreUID},

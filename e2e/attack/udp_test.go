@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +34,7 @@ func TestUDPRule(t *testing.T) {
 	}
 	rule := udpRule(t)
 	done := make(chan []string)
-	go inNetwork(rule, done)
+	go onThread(func() { inNetwork(rule, done) })
 	for _, wrong := range <-done {
 		t.Error(wrong)
 	}
@@ -43,7 +42,6 @@ func TestUDPRule(t *testing.T) {
 
 // inNetwork ends with its thread, which has entered the network.
 func inNetwork(rule string, done chan<- []string) {
-	runtime.LockOSThread()
 	wrong := []string(nil)
 	say := func(what string, err error) {
 		if err != nil {
