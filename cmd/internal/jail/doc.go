@@ -68,7 +68,8 @@
 //
 // 2026-11-25. A core connects by itself only in its own root, and where landlock keeps
 // connect(2) from TCP and abstract sockets (ABI 6). Else the call is not in its filter, and the
-// dialer connects. A folder is in the root if it has nothing but sockets of the plan.
+// dialer connects. A folder is in the root if it has no other socket
+// than those of the plan, and no folder.
 //
 // 2026-11-25. sandbox = "full" demands the filters of system calls; landlock is used as far
 // as the kernel has it, and Lacking names the rest: without it files are still out of
