@@ -45,15 +45,18 @@ func TestPrivs(t *testing.T) {
 			Seccomp string `json:"seccomp"`
 			Filters string `json:"seccomp_filters"`
 			Dumps   string `json:"dumpable"`
+			Root    string
 			Drift   []string
 		}
 	}
 	s.must(json.Unmarshal([]byte(text), &found))
 	roles := map[string]string{}
 	for _, p := range found.Processes {
-		roles[p.Role] += fmt.Sprint(p.Seccomp, " ", p.Filters, " ", p.Dumps, ";")
+		roles[p.Role] += fmt.Sprint(p.Seccomp, " ", p.Filters, " ", p.Dumps, " ", p.Root, ";")
 	}
-	for role, want := range map[string]string{"warden": "2 1 no;2 1 no;", "core": "2 3 no;", "keeper": "2 3 no;"} {
+	for role, want := range map[string]string{
+		"warden": "2 1 no /;2 1 no /;", "core": "2 3 no empty;", "keeper": "2 3 no empty;", "mason": "2 1 no /;", "dialer": "2 3 no /;",
+	} {
 		if roles[role] != want {
 			t.Errorf("%s: %q, want %q", role, roles[role], want)
 		}

@@ -40,6 +40,8 @@ type scene struct {
 	uid int // who starts the house
 	ca  *Authority
 	env []string // of its commands, beside what all have
+
+	confined *syscall.SysProcAttr // of the next command; nil: none
 }
 
 // newScene makes a scene whose houses are started by the user of the tests.
@@ -137,6 +139,9 @@ func (s *scene) as(cmd *exec.Cmd) *exec.Cmd {
 	if s.uid != os.Getuid() {
 		who := &syscall.Credential{Uid: uint32(s.uid), Gid: uint32(s.uid)}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
+	}
+	if s.confined != nil {
+		cmd.SysProcAttr = s.confined
 	}
 	return cmd
 }

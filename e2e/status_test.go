@@ -143,9 +143,10 @@ func TestStatusAbsent(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	total := turnout{counts: map[int]int{}}
-	total.send(h.http, 3)
-	await(t, "3 in the queue", func() bool { return s.shopStatus().Queued == 3 })
+	total.send(h.http, 1)
 	h.wait(t, "member lost", "app=shop", "errno=ENOENT", "socket="+s.path("gate.sock"))
+	total.send(h.http, 2)
+	await(t, "3 in the queue", func() bool { return s.shopStatus().Queued == 3 })
 	if m := s.shopStatus().Members[0]; m.State != "out" || m.Why != "connect: no such file or directory" || m.Ejections != 1 {
 		t.Errorf("%+v", m)
 	}

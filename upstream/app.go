@@ -27,6 +27,7 @@ type App struct {
 	again   time.Duration             // until a request is sent once more to the same member
 	lookAt  atomic.Pointer[time.Time] // when the first of the members that are shut is tried again; nil: never
 	loop    *loop.Loop                // of the connections to them
+	way     Way                       // of connections to come; stands before the first request
 	buffers *h1.Buffers
 	leases  sync.Pool // of *Lease
 	conns   sync.Pool // of *conn that are closed
@@ -40,6 +41,7 @@ type App struct {
 type Member struct {
 	Socket string // absolute path
 	index  int
+	number int // among the members of all apps
 	idle   pool
 
 	lookAt  time.Time    // when it is tried again, if it is shut; zero: not before it was. Guarded by App.mu
@@ -65,6 +67,19 @@ func newApp(plan conf.App, queue *board.Queue, watcher *loop.Loop, buffers *h1.B
 		a.members = append(a.members, &Member{Socket: socket, index: i, idle: pool{keep: plan.Keepalive, spare: &a.conns}})
 	}
 	return a
+}
+
+// Come has the connections to all apps of a plan made in some way. It comes before the
+// first request.
+func Come(apps []*App, way Way) {
+	number := 0
+	for _, a := range apps {
+		a.way = way
+		for _, m := range a.members {
+			m.number = number
+			number++
+		}
+	}
 }
 
 // Close closes the idle connections; those in use are when they come back. It ends the

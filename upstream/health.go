@@ -100,7 +100,7 @@ func (a *App) check(m *Member) {
 // connection could be made for want of something here.
 func (a *App) ask(m *Member, limit time.Duration) (verdict board.Trouble, known bool) {
 	conn := new(loop.Conn)
-	if err := a.loop.DialUnix(conn, &unix.SockaddrUnix{Name: m.Socket}); err != nil {
+	if err := a.dial(conn, &unix.SockaddrUnix{Name: m.Socket}, m); err != nil {
 		errno := errnoOf(err)
 		return board.Trouble(errno), refuses(errno)
 	}

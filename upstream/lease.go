@@ -152,7 +152,7 @@ func (l *Lease) hear(sending error) error {
 func (l *Lease) connect(c *conn) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		l.addr = unix.SockaddrUnix{Name: l.member.Socket} // anew: a longer name leaves its end behind
-		err := l.app.loop.DialUnix(&c.raw, &l.addr)
+		err := l.app.dial(&c.raw, &l.addr, l.member)
 		if l.app.plan.QueueLen > 0 || !errors.Is(err, unix.EAGAIN) || time.Since(l.begun)+wait > l.app.plan.Connect {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"sallyport/cmd/internal/jail"
 	"sallyport/conf"
 	"sallyport/proxy"
 	"sallyport/proxy/h1"
@@ -63,9 +64,6 @@ func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts so
 	}
 	buffers := new(h1.Buffers)
 	apps := upstream.New(plan.Apps, shared, watcher, buffers)
-	for _, app := range apps {
-		app.Watch(log)
-	}
 	forwarder := proxy.New(plan, apps, log)
 	forwarder.Buffer(arena)
 	f := &front{
@@ -105,6 +103,40 @@ func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts so
 		f.doors = append(f.doors, door{fd, l.Address, l.Secure})
 	}
 	return f, nil
+}
+
+// come settles how connections to apps are made, says what that takes, and begins the
+// checks, which make the first.
+func (f *front) come(given inheritance) (ways jail.Ways, err error) {
+	if ways, err = f.waysOf(given); err != nil {
+		return ways, err
+	}
+	for _, app := range f.apps {
+		app.Watch(f.log)
+	}
+	return ways, nil
+}
+
+// waysOf is what the warden has said of them.
+func (f *front) waysOf(given inheritance) (jail.Ways, error) {
+	if given.apps == "paths" {
+		return jail.Ways{Connects: true}, nil
+	}
+	link, err := given.gifts.FD("dialer")
+	if err != nil {
+		return jail.Ways{}, err
+	}
+	dialer, err := upstream.NewDialer(link)
+	if err != nil {
+		return jail.Ways{}, err
+	}
+	rooted := given.apps == "root"
+	if !rooted && given.apps != "dialer" {
+		return jail.Ways{}, fmt.Errorf("core: %q is no way to apps", given.apps)
+	}
+	upstream.Come(f.apps, upstream.Way{Dialer: dialer, Always: !rooted})
+	go dialer.Serve()
+	return jail.Ways{Connects: rooted, Dialer: link}, nil
 }
 
 // open begins to accept.

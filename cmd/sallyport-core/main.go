@@ -4,7 +4,11 @@
 // that it finds open, as package sockets gives them, and its row among the cores that
 // live at the same time.
 //
-//	sallyport-core --gifts plan,http0,https0,board,wake0,wake1,wake2,wake3,link,spool,ready --row 0
+//	sallyport-core --gifts plan,http0,https0,board,wake0,wake1,wake2,wake3,link,spool,dialer,ready --row 0 --apps root
+//
+// To apps it comes by the sockets in its own root, and by the dialer where one is not
+// there; with "--apps dialer" by that one alone, and with "--apps paths", in builds without
+// a jail, by the paths of the plan.
 //
 // It accepts connections on the listeners it was given, speaks HTTP to clients
 // and forwards their requests to the apps of its plan. When it can answer, it
@@ -26,8 +30,8 @@
 // no path of a configuration, a certificate or a log; no capability, and no way to
 // gain one. What it can still do: answer for the sites while it runs, read what
 // clients and apps say to each other through it, ask the keeper for
-// signatures of TLS handshakes, and connect to any socket in the file system that lets
-// its uid in. The 41 system calls that it has left are in package jail.
+// signatures of TLS handshakes, and speak to the apps. Its root has nothing but the folders
+// of their sockets. The 42 system calls that it has left are in package jail.
 package main
 
 import (
@@ -98,10 +102,14 @@ func run(args []string, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
+	ways, err := front.come(given)
+	if err != nil {
+		return err
+	}
 	signals := make(chan os.Signal, 3) // each of them once
 	signal.Notify(signals, signalStop, signalRetire, signalCut)
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE) // the main warden's business
-	if err := jail.Confine(jail.Core); err != nil {
+	if err := jail.ConfineCore(ways); err != nil {
 		return err
 	}
 	if err := front.open(); err != nil {
@@ -130,17 +138,19 @@ func run(args []string, log zerolog.Logger) error {
 type inheritance struct {
 	gifts sockets.Gifts
 	plan  *conf.Core
-	row   int // this core's own, among all that live
+	row   int    // this core's own, among all that live
+	apps  string // how it comes to them
 }
 
 // inherit takes what the warden gave.
 func inherit(args []string) (given inheritance, err error) {
-	if len(args) != 4 || args[0] != "--gifts" || args[2] != "--row" {
+	if len(args) != 6 || args[0] != "--gifts" || args[2] != "--row" || args[4] != "--apps" {
 		return given, errors.New("sallyport-core is started by sallyport: run that instead")
 	}
 	if given.row, err = strconv.Atoi(args[3]); err != nil || given.row < 0 {
 		return given, fmt.Errorf("core: %q is no row", args[3])
 	}
+	given.apps = args[5]
 	if given.gifts, err = sockets.TakeGifts(args[1]); err != nil {
 		return given, err
 	}

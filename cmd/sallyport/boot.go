@@ -128,11 +128,15 @@ func (b *boot) launch() error {
 		}
 		gifts = append(gifts, leash)
 	}
+	masonry, err := b.startMason(self, &main)
+	if err != nil {
+		return err
+	}
 	running, err := sealRunning(b.plan, &main, len(b.plan.Keeper.Certificates) > 0)
 	if err != nil {
 		return err
 	}
-	gifts, err = main.seal(append(gifts, sockets.Gift{Name: "running", FD: running}))
+	gifts, err = main.seal(append(append(gifts, masonry...), sockets.Gift{Name: "running", FD: running}))
 	if err != nil {
 		return err
 	}
@@ -172,6 +176,9 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gift, error) {
 		return sockets.Gift{}, err
 	}
 	gifts := append(sockets.Gifts{{Name: "program", FD: program}}, b.files...)
+	if empty, err := emptyFolder(); err == nil && !jail.Off() { // without it the keeper still has no file
+		gifts = append(gifts, sockets.Gift{Name: "empty", FD: empty})
+	}
 	theirs := duty{Name: "keeper", Who: b.plan.Users.Keeper, Sandbox: b.plan.Sandbox, Keeper: &b.plan.Keeper, Empty: []string{"part"}, Drain: keeperGrace}
 	return theirs.start(stage{role: jail.Warden, program: jail.Program{FD: self}, gifts: gifts}, main)
 }

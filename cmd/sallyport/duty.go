@@ -83,6 +83,7 @@ type sibling struct {
 	Leash string        // the gift that is the main warden's end
 	Time  time.Duration // from the order to stop until it must be gone
 	App   bool          // its end is the end of the service, and signals are for its ward
+	Mason bool          // no warden, but the mason
 
 	hold int // descriptor of the leash; -1 once it is cut
 }

@@ -167,6 +167,10 @@ func (w *warden) takeEstate(parcel int) (*estate, error) {
 	}
 	w.plans++
 	e.number = w.plans
+	list := slices.DeleteFunc(slices.Clone(gifts), func(gift sockets.Gift) bool { return !isOfList(gift) })
+	if err := w.keepSockets(e.number, list); err != nil {
+		return nil, errors.Join(err, e.close(w.estate.ground), closeDoors(doors))
+	}
 	if table, err := gifts.FD("keeper"); err == nil {
 		err = w.sendTable(e.number, table)
 		unix.Close(table)
@@ -196,6 +200,13 @@ func (w *warden) sameEstate() (*estate, error) {
 	}
 	w.plans++
 	e.number = w.plans
+	list, err := w.kept.like(w.estate.number)
+	if err == nil {
+		err = w.keepSockets(e.number, list)
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.close(e.ground))
+	}
 	message := sockets.Keeping{Table: e.number, Like: w.estate.number}.Append(nil)
 	if err := sockets.Send(w.keeperLeash(), message); err != nil {
 		return nil, errors.Join(fmt.Errorf("certificates for the keeper: %w", err), e.close(e.ground))
@@ -238,7 +249,7 @@ func (w *warden) readEstate(gifts sockets.Gifts) (e *estate, doors []door, err e
 	}
 	for _, gift := range gifts {
 		ofGround := gift.Name == "board" || strings.HasPrefix(gift.Name, "wake") || strings.HasPrefix(gift.Name, "spool")
-		if !known[gift.Name] && !ofGround {
+		if !known[gift.Name] && !ofGround && !isOfList(gift) {
 			e.gifts = append(e.gifts, gift)
 		}
 	}
@@ -286,6 +297,7 @@ func (w *warden) settle() {
 		if err := e.close(kept); err != nil {
 			w.log.Error("board not given back", "error", err)
 		}
+		w.forgetSockets(e.number)
 		if leash := w.keeperLeash(); leash >= 0 {
 			if err := sockets.Send(leash, sockets.Keeping{Table: e.number, Forget: true}.Append(nil)); err != nil {
 				w.log.Warn("certificates not forgotten", "error", err)

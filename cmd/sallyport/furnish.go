@@ -80,7 +80,7 @@ func (d *duty) furnishKeeper(held sockets.Gifts) (sockets.Gifts, error) {
 	keeper := wardPlan{Name: "keeper", Role: jail.Keeper, Gifts: []passing{{"plan", "part"}}}
 	for _, gift := range held {
 		switch gift.Name {
-		case "program", "duty", "leash", "part":
+		case "program", "duty", "leash", "part", "empty":
 		default:
 			keeper.Gifts = append(keeper.Gifts, passing{gift.Name, gift.Name})
 		}

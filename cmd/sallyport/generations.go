@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -242,12 +243,21 @@ func (w *warden) addCores(e *estate, generation int, lent sockets.Gifts) error {
 		}
 		core.estate, core.generation = e, generation
 		if core.isCore() {
+			core.source.Root = w.rooms.root
 			core.row = w.lowest(func(other *ward) (int, bool) { return other.row, other.estate.ground == e.ground })
 			core.link = w.lowest(func(other *ward) (int, bool) { return other.link, true })
 		}
 		w.wards = append(w.wards, core)
 	}
 	return nil
+}
+
+// coreArgs is what a core is told; others are told nothing.
+func (w *warden) coreArgs(ward *ward) []string {
+	if !ward.isCore() {
+		return nil
+	}
+	return []string{"--row", strconv.Itoa(ward.row), "--apps", w.waysOf()}
 }
 
 // lowest is the first number that no core has, of those that count. It is free again when

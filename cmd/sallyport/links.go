@@ -45,7 +45,7 @@ func (w *warden) startGifts(ward *ward) (gifts sockets.Gifts, release func(), er
 	switch {
 	case ward.plan.Linked:
 		return w.linkGift(ward)
-	case ward.plan.Role == jail.Keeper:
+	case ward.plan.Role == jail.Keeper, ward.plan.Role == jail.Dialer:
 		return w.keeperGifts(ward)
 	}
 	return nil, func() {}, nil
@@ -70,7 +70,7 @@ func (w *warden) linkGift(ward *ward) (gifts sockets.Gifts, release func(), err 
 // keeperLeash is the leash of the keeper's warden; -1 when it is cut, or there is none.
 func (w *warden) keeperLeash() int {
 	for _, s := range w.duty.Siblings {
-		if !s.App {
+		if !s.App && !s.Mason {
 			return s.hold
 		}
 	}
@@ -159,8 +159,8 @@ func (w *warden) closeAdopt(ward *ward) {
 	}
 }
 
-// adopt keeps a link and passes it on to the keeper, if that one runs; a successor is
-// given it. A keeper that takes nothing any more leaves a core without certificates,
+// adopt keeps a link and passes it on to the keeper, or in the main warden to the dialer, if
+// that one runs; a successor is given it. A keeper that takes nothing any more leaves a core without certificates,
 // which ends and is started again.
 func (w *warden) adopt(a adoption) {
 	if old, known := w.kept.links[a.Row]; known {

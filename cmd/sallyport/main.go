@@ -48,9 +48,9 @@
 // marked, and with --assert the exit status is 3 then. What only root may see is not visible
 // to others, and no drift.
 //
-// Three more commands are for its own use: stage gives away what a role must not
-// have and becomes that role's program; warden starts programs and keeps them alive; planner
-// reads the configuration.
+// Five more commands are for its own use: stage gives away what a role must not have and
+// becomes that role's program; warden starts programs and keeps them alive; planner reads the
+// configuration; mason builds the root of the cores; dialer connects to apps for them.
 //
 // # Exit status
 //
@@ -147,6 +147,10 @@ func command(args []string) int {
 		return wardenCommand(args)
 	case "planner":
 		return plannerCommand(args)
+	case "mason":
+		return masonCommand(args)
+	case "dialer":
+		return dialerCommand(args)
 	case "help", "-h", "-help", "--help":
 		fmt.Print(usage)
 		return exitFine

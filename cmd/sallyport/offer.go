@@ -291,6 +291,11 @@ func (o *offer) pack() (int, error) {
 		defer unix.Close(table)
 		gifts = append(gifts, sockets.Gift{Name: "keeper", FD: table})
 	}
+	list, err := o.packSockets()
+	if err != nil {
+		return -1, err
+	}
+	gifts = append(gifts, list...)
 	running, err := sealRunning(o.plan, &d, o.was.Keeper)
 	if err != nil {
 		return -1, err

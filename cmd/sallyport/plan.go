@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -34,6 +35,7 @@ type outlinedProcess struct {
 	User    string   `json:"user"` // the account; "" where only the number exists
 	UID     int      `json:"uid"`
 	GID     int      `json:"gid"`
+	Root    string   `json:"root"`
 	Holds   []string `json:"holds"`
 	Sheds   []string `json:"sheds"` // layers of the jail, in order
 }
@@ -58,6 +60,7 @@ type outlinedRoute struct {
 type outlinedApp struct {
 	Name    string   `json:"name"`
 	Sockets []string `json:"sockets"`
+	Ways    []string `json:"ways"` // to each, by what is there now: its folder in the "root" of cores, the "dialer", or "none yet"
 }
 
 // planCommand shows what run would do.
@@ -98,7 +101,7 @@ func outlineOf(plan *conf.Plan) *outline {
 		o.Sites = append(o.Sites, site)
 	}
 	for _, a := range plan.Core.Apps {
-		o.Apps = append(o.Apps, outlinedApp{a.Name, a.Sockets})
+		o.Apps = append(o.Apps, outlinedApp{a.Name, a.Sockets, waysTo(a.Sockets, plan.Users.Core)})
 	}
 	o.addProcesses(plan)
 	return o
@@ -124,6 +127,14 @@ func (o *outline) addProcesses(plan *conf.Plan) {
 		append([]string{"listeners", "control socket", "what cores are given"}, link...))
 	o.add("core", plan.Workers, "sallyport-core", jail.Core, plan.Users.Core,
 		append([]string{"listeners", "connections of clients and apps"}, link...))
+	o.add("mason", 1, "sallyport", jail.Mason, plan.Users.Core, []string{"the root of the cores"})
+	dialers := 0 // it is started when it is needed
+	for _, a := range o.Apps {
+		if slices.Contains(a.Ways, byDialer.String()) {
+			dialers = 1
+		}
+	}
+	o.add("dialer", dialers, "sallyport", jail.Dialer, plan.Users.Core, []string{"links to the cores"})
 	if keeps {
 		o.add("keeper's warden", 1, "sallyport", jail.Warden, plan.Users.Keeper, []string{"key files, open", "links to the cores"})
 		o.add("keeper", 1, "sallyport-keeper", jail.Keeper, plan.Users.Keeper, []string{"private keys", "ticket keys", "links to the cores"})
@@ -134,20 +145,31 @@ func (o *outline) add(name string, count int, program string, role jail.Role, wh
 	door, main := jail.Layers(role)
 	o.Processes = append(o.Processes, outlinedProcess{
 		Name: name, Count: count, Program: program, User: who.Name, UID: who.UID, GID: who.GID,
-		Holds: holds, Sheds: append(door, main...),
+		Root: plannedRoot(role), Holds: holds, Sheds: append(door, main...),
 	})
+}
+
+// plannedRoot is what a process of a role finds in the file system.
+func plannedRoot(role jail.Role) string {
+	switch role {
+	case jail.Core:
+		return "empty, but for folders of app sockets"
+	case jail.Keeper:
+		return "empty"
+	}
+	return "/"
 }
 
 // print writes o for people.
 func (o *outline) print(to io.Writer) {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PROCESS\tCOUNT\tUSER\tHOLDS")
+	fmt.Fprintln(w, "PROCESS\tCOUNT\tUSER\tROOT\tHOLDS")
 	for _, p := range o.Processes {
 		user := p.User
 		if user == "" {
 			user = fmt.Sprint(p.UID)
 		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", p.Name, p.Count, user, strings.Join(p.Holds, ", "))
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", p.Name, p.Count, user, p.Root, strings.Join(p.Holds, ", "))
 	}
 	fmt.Fprintln(w, "\nLISTENER\tPROTOCOL")
 	for _, l := range o.Listeners {
@@ -163,10 +185,10 @@ func (o *outline) print(to io.Writer) {
 			fmt.Fprintf(w, "%s\t%s\t%t\t%s\t%s\n", strings.Join(s.Hosts, " "), s.TLS, s.Redirect, r.Path, r.App)
 		}
 	}
-	fmt.Fprintln(w, "\nAPP\tSOCKET")
+	fmt.Fprintln(w, "\nAPP\tSOCKET\tWAY")
 	for _, a := range o.Apps {
-		for _, socket := range a.Sockets {
-			fmt.Fprintf(w, "%s\t%s\n", a.Name, socket)
+		for i, socket := range a.Sockets {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", a.Name, socket, a.Ways[i])
 		}
 	}
 	fmt.Fprintf(w, "\ncontrol %s\nstate %s\n", o.Control, o.State)

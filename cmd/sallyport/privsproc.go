@@ -29,7 +29,7 @@ func (proc procfs) all(s *status) []privileges {
 		}
 		name, warden := strings.CutSuffix(p.Name, " warden")
 		if !warden {
-			found = append(found, proc.of(name, jail.Core, p.PID))
+			found = append(found, proc.of(name, roleOf(name), p.PID))
 			continue
 		}
 		role, child := jail.Warden, jail.Keeper
@@ -41,7 +41,24 @@ func (proc procfs) all(s *status) []privileges {
 			found = append(found, proc.of(name, child, pid))
 		}
 	}
+	dialing := slices.ContainsFunc(found, func(p privileges) bool { return p.Role == jail.Dialer })
+	for i := range found {
+		if p := &found[i]; p.Role == jail.Core && p.Root == "/" && !dialing && !jail.Off() {
+			p.Drift = append(p.Drift, "root is "+p.Root+", and there is no dialer")
+		}
+	}
 	return found
+}
+
+// roleOf is the role of a process that is no warden's, by its name.
+func roleOf(name string) jail.Role {
+	switch name {
+	case "dialer":
+		return jail.Dialer
+	case "mason":
+		return jail.Mason
+	}
+	return jail.Core
 }
 
 // children are the pids of a process's children.
@@ -75,9 +92,7 @@ func (proc procfs) of(name string, role jail.Role, pid int) privileges {
 	p.NoNewPrivs, p.Seccomp, p.Filters = facts["NoNewPrivs"], facts["Seccomp"], facts["Seccomp_filters"]
 	p.Dumpable = dumpable(dir)
 	p.CoreLimit, p.LockLimit = limitsOf(dir)
-	if p.Root, err = os.Readlink(dir + "/root"); err != nil {
-		p.Root = hidden(err)
-	}
+	p.Root = rootOf(dir + "/root")
 	for _, kind := range namespaceKinds() {
 		p.Namespaces[kind] = proc.namespace(dir, kind)
 	}
@@ -100,6 +115,61 @@ func (proc procfs) of(name string, role jail.Role, pid int) privileges {
 		}
 	}
 	return p
+}
+
+// rootOf is what a process has for a root: "/" where it is the caller's, else what there is.
+func rootOf(link string) string {
+	if _, err := os.Readlink(link); err != nil {
+		return hidden(err)
+	}
+	theirs, err := os.Stat(link + "/")
+	ours, oursErr := os.Stat("/")
+	if err != nil || oursErr != nil {
+		return hidden(err)
+	}
+	if os.SameFile(theirs, ours) {
+		return "/"
+	}
+	budget := rootEntriesMax
+	folders := mountedIn(link, "", device(theirs), &budget)
+	switch {
+	case budget < 0:
+		return "another" // of a container, say
+	case len(folders) == 0:
+		return "empty"
+	}
+	return "empty, but for " + strings.Join(folders, " ")
+}
+
+// rootEntriesMax is how many names are looked at in the root of a process.
+const rootEntriesMax = 4096
+
+// mountedIn are the folders below a root that are of another file system than it, as far as
+// the budget goes.
+func mountedIn(root, below string, own uint64, budget *int) (folders []string) {
+	entries, _ := os.ReadDir(root + below + "/") // none, if it is gone
+	for _, entry := range entries {
+		if *budget--; *budget < 0 {
+			return folders
+		}
+		path := below + "/" + entry.Name()
+		info, err := os.Stat(root + path)
+		switch {
+		case err != nil || !info.IsDir():
+		case device(info) != own:
+			folders = append(folders, path)
+		default:
+			folders = append(folders, mountedIn(root, path, own, budget)...)
+		}
+	}
+	return folders
+}
+
+func device(info os.FileInfo) uint64 {
+	if stat, is := info.Sys().(*syscall.Stat_t); is {
+		return stat.Dev
+	}
+	return 0
 }
 
 // statusFacts are the lines of proc_pid_status(5).

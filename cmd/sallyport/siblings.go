@@ -97,7 +97,7 @@ func hasTerminal() bool {
 func (w *warden) siblingDied(s *sibling, status unix.WaitStatus) {
 	s.PID = 0
 	switch {
-	case w.state >= draining: // as it was told, or too late to matter
+	case w.state >= draining, w.masonLeft(s, status): // as it was told, or too late to matter
 		return
 	case s.App && status.Exited():
 		w.code = status.ExitStatus()

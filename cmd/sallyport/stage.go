@@ -22,8 +22,8 @@ import (
 //
 //	sallyport stage ROLE SANDBOX UID GID[,GROUP...] GIFTS PATH PROGRAM-ARGUMENTS...
 //
-// The gift "stage-program" is what it executes, unless there is a PATH, and
-// "stage-stdout" what the program writes to; the others are the program's.
+// The gift "stage-program" is what it executes, unless there is a PATH, "stage-stdout"
+// what the program writes to, and "stage-root" its root; the others are the program's.
 type stage struct {
 	role    jail.Role
 	sandbox string // of the plan
@@ -50,6 +50,9 @@ func (s stage) start() (pid int, err error) {
 	if s.program.Stdout != 0 {
 		gifts = append(gifts, sockets.Gift{Name: "stage-stdout", FD: s.program.Stdout})
 	}
+	if s.program.Root != 0 {
+		gifts = append(gifts, sockets.Gift{Name: "stage-root", FD: s.program.Root})
+	}
 	files := []uintptr{0, 1, 2}
 	for _, gift := range gifts {
 		files = append(files, uintptr(gift.FD))
@@ -61,6 +64,10 @@ func (s stage) start() (pid int, err error) {
 	attr := &syscall.ProcAttr{Files: files, Env: s.program.Env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	if attr.Env == nil {
 		attr.Env = os.Environ()
+	}
+	if s.program.Root != 0 { // to enter it takes a capability, which is had in a namespace alone
+		attr.Sys.Cloneflags = unix.CLONE_NEWUSER
+		attr.Sys.AmbientCaps = jail.RootCapabilities()
 	}
 	if s.dies {
 		attr.Sys.Pdeathsig = unix.SIGKILL
@@ -134,6 +141,8 @@ func parseStage(args []string) (stage, error) {
 			s.program.FD = gift.FD
 		case "stage-stdout":
 			s.program.Stdout = gift.FD
+		case "stage-root":
+			s.program.Root = gift.FD
 		default:
 			s.gifts = append(s.gifts, gift)
 		}

@@ -66,7 +66,11 @@ func (w *warden) status() []byte {
 		s.Processes = append(s.Processes, processStatus{ward.plan.Name, ward.pid, max(0, ward.starts-1), w.coreStatus(ward)})
 	}
 	for _, sibling := range w.duty.Siblings {
-		s.Processes = append(s.Processes, processStatus{Name: sibling.Name + " warden", PID: sibling.PID})
+		name := sibling.Name + " warden"
+		if sibling.Mason {
+			name = sibling.Name
+		}
+		s.Processes = append(s.Processes, processStatus{Name: name, PID: sibling.PID})
 	}
 	s.Apps = w.appStatuses()
 	return s.text()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -93,9 +92,9 @@ type readiness struct {
 
 // start starts the ward. Its ready byte, if it comes, is sent to news; an app
 // has none, and is ready when it has a socket: whoever connects is in the queue.
-func (w *ward) start(sandbox string, who conf.ID, own sockets.Gifts, row int, news chan<- readiness) error {
+func (w *ward) start(sandbox string, who conf.ID, own sockets.Gifts, args []string, news chan<- readiness) error {
 	if w.plan.App == nil {
-		return w.startOurs(sandbox, who, own, row, news)
+		return w.startOurs(sandbox, who, own, args, news)
 	}
 	s := stage{role: w.plan.Role, sandbox: sandbox, who: who, program: w.source, gifts: w.gifts, dies: true}
 	pid, err := s.start()
@@ -108,8 +107,8 @@ func (w *ward) start(sandbox string, who conf.ID, own sockets.Gifts, row int, ne
 }
 
 // startOurs starts a ward that is a program of ours. own is what this start is given
-// alone, and row what a core is told.
-func (w *ward) startOurs(sandbox string, who conf.ID, own sockets.Gifts, row int, news chan<- readiness) error {
+// alone, and args what a core is told.
+func (w *ward) startOurs(sandbox string, who conf.ID, own sockets.Gifts, args []string, news chan<- readiness) error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return fmt.Errorf("ready pipe: %w", err)
@@ -117,12 +116,16 @@ func (w *ward) startOurs(sandbox string, who conf.ID, own sockets.Gifts, row int
 	defer unix.Close(pipe[1])
 	gifts := slices.Concat(w.gifts, own, sockets.Gifts{{Name: "ready", FD: pipe[1]}})
 	program := w.source
-	program.Argv = []string{"sallyport-" + string(w.plan.Role), "--gifts", gifts.Names()}
-	if w.isCore() {
-		program.Argv = append(program.Argv, "--row", strconv.Itoa(row))
+	program.Argv = append([]string{"sallyport-" + string(w.plan.Role), "--gifts", gifts.Names()}, args...)
+	if w.plan.Role == jail.Dialer { // a part of this program
+		program.Argv = append([]string{"sallyport", "dialer"}, program.Argv[1:]...)
 	}
 	s := stage{role: w.plan.Role, sandbox: sandbox, who: who, program: program, gifts: gifts, dies: true}
 	pid, err := s.start()
+	if err != nil && w.plan.Role == jail.Keeper && program.Root != 0 { // nobody may make namespaces
+		w.source.Root, s.program.Root = 0, 0
+		pid, err = s.start()
+	}
 	if err != nil {
 		unix.Close(pipe[0])
 		return err

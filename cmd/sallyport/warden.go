@@ -31,6 +31,7 @@ type warden struct {
 	state state
 	ending
 	reload reload
+	rooms  rooms
 
 	wards    []*ward
 	estate   *estate      // in force; of a sibling, what it was started with
@@ -170,8 +171,13 @@ func (w *warden) inherit(gifts sockets.Gifts) (err error) {
 			return err
 		}
 	}
+	if err := w.openRooms(gifts); err != nil {
+		return err
+	}
 	for _, gift := range gifts {
 		switch gift.Name {
+		case "empty":
+			w.wards[0].source.Root = gift.FD // of a keeper, which is alone
 		case "announce":
 			w.announce = gift.FD
 		case "leash":

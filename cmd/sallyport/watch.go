@@ -52,6 +52,8 @@ func (w *warden) watch() int {
 			w.keep(k)
 		case p := <-w.petitions:
 			w.petition(p)
+		case <-w.rooms.wanted:
+			w.wantDialer()
 		case <-timer.C:
 		}
 	}
@@ -129,7 +131,13 @@ func (w *warden) startWard(ward *ward) error {
 		return err
 	}
 	defer release()
-	return ward.start(w.duty.Sandbox, w.duty.Who, append(own, w.spoolGift(ward)...), ward.row, w.news)
+	ways, release, err := w.wayGifts(ward)
+	if err != nil {
+		return err
+	}
+	defer release()
+	own = append(append(own, w.spoolGift(ward)...), ways...)
+	return ward.start(w.duty.Sandbox, w.duty.Who, own, w.coreArgs(ward), w.news)
 }
 
 // heal looks whether the listeners still listen: a ward may have disconnected
@@ -258,6 +266,9 @@ func (w *warden) sayReady() {
 // sayLacking says once what this start could not do for want of privilege.
 func (w *warden) sayLacking() {
 	lacking := jail.Lacking()
+	if w.rooms.news != nil && w.rooms.root == 0 {
+		lacking = append(lacking, "empty root")
+	}
 	const reason = "the start had no privilege for it"
 	switch {
 	case w.leashed:
@@ -405,7 +416,7 @@ func (w *warden) saySecurity(ward *ward, status unix.WaitStatus) {
 	}
 	w.log.Error("jail killed process", "event", "security", "process", ward.plan.Name, "pid", ward.pid,
 		"reason", "a system call that only somebody who has taken it over would make",
-		"hint", "the number of the call is in the kernel's log: journalctl -k | grep 'type=1326.*comm=\"sallyport-"+string(ward.plan.Role)+"'")
+		"hint", "which one, the kernel tells its own log: journalctl -k | grep 'type=1326.*sallyport' has syscall=NUMBER, and ausyscall NUMBER names it")
 }
 
 // appEnded ends the warden of an app with it, and with its exit status unless it

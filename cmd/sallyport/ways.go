@@ -19,6 +19,9 @@ func checkWays(plan *conf.Plan, file string) (blocked, unknown []conf.Mistake) {
 		for _, socket := range app.Sockets {
 			var obstacle *sockets.Obstacle
 			err := jail.As(plan.Users.Core, func() { obstacle = sockets.Walk(socket) })
+			if obstacle != nil && obstacle.Errno == unix.EACCES && plan.Users.Switch && opensTo(socket, plan.Users.Core) {
+				obstacle = nil // boot opens the folder for the dialer
+			}
 			if obstacle != nil && obstacle.Errno == unix.ENOENT {
 				obstacle = sockets.Walk(socket) // root sees what is there instead
 			}

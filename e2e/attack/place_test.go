@@ -2,6 +2,7 @@ package attack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -27,6 +28,10 @@ const (
 type place struct {
 	dir      string
 	Folder   string // of one attempt
+	App      string // socket of an app, whose folder is in the root
+	Mixed    string // folder of an app that has a neighbour's docker.sock too
+	System   string // socket in /run
+	root     *os.File
 	Key      string
 	Abstract string
 	Port     int
@@ -52,6 +57,16 @@ func newPlace(t *testing.T) *place {
 	must(t, err)
 	t.Cleanup(func() { target.Close() })
 	p.Port = target.Addr().(*net.TCPAddr).Port
+	p.App, p.Mixed, p.System = p.dir+"/app/web.sock", p.dir+"/mixed", fmt.Sprintf("/run/sallyport-attack-%d.sock", os.Getpid())
+	for _, folder := range []string{p.dir + "/app", p.Mixed} {
+		must(t, os.Mkdir(folder, 0o755))
+	}
+	for _, path := range []string{p.App, p.Mixed + "/web.sock", p.Mixed + "/docker.sock", p.System} {
+		listener, err := net.Listen("unix", path)
+		must(t, err)
+		must(t, os.Chmod(path, 0o777))
+		t.Cleanup(func() { listener.Close() })
+	}
 	p.Brother, p.Stranger = victim(t, coreUID), victim(t, keeperUID)
 	return p
 }
@@ -85,7 +100,7 @@ type stand struct {
 }
 
 // giftNames are those of the attacker, which the stage puts in their places.
-const giftNames = "report,listener,client,app,board"
+const giftNames = "report,listener,client,app,board,dialer"
 
 // stand makes it.
 func (p *place) stand(number int) (s *stand, err error) {
@@ -154,8 +169,14 @@ func (s *stand) give() error {
 	if err != nil {
 		return err
 	}
+	link, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	dialer := os.NewFile(uintptr(link[0]), "dialer")
+	s.held = append(s.held, dialer, os.NewFile(uintptr(link[1]), "its end"))
 	app, memory := os.NewFile(uintptr(ends[0]), "app"), os.NewFile(uintptr(board), "board")
-	s.gifts = []*os.File{writer, door, guest, app, memory}
+	s.gifts = []*os.File{writer, door, guest, app, memory, dialer}
 	s.held = append(s.held, reader, listener, door, other, client, guest, app, os.NewFile(uintptr(ends[1]), "its end"), memory)
 	if err := memory.Truncate(4096); err != nil {
 		return err
@@ -177,7 +198,7 @@ func (s *stand) close() {
 const patience = 10 * time.Second
 
 // try has one attacker make one attempt, and returns what came of it.
-func (p *place) try(bin, role, name string, number int) (string, error) {
+func (p *place) try(bin string, b build, name string, number int) (string, error) {
 	s, err := p.stand(number)
 	defer s.close()
 	if err != nil {
@@ -194,12 +215,25 @@ func (p *place) try(bin, role, name string, number int) (string, error) {
 		return "", err
 	}
 	defer program.Close()
+	role, names := cmp.Or(b.role, "core"), giftNames+",stage-program"
+	rooted := strings.HasPrefix(b.apps, "root")
+	if rooted {
+		names += ",stage-root"
+	}
 	cmd := exec.Command(bin+"/sallyport", "stage", role, "full", fmt.Sprint(coreUID), fmt.Sprint(coreUID),
-		giftNames+",stage-program", "", "attack", role, name, giftNames, string(text))
+		names, "", "attack", role, name, giftNames, string(text), b.apps)
 	cmd.ExtraFiles = append(s.gifts, program)
+	if rooted {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, p.root)
+	}
 	said := new(strings.Builder)
 	cmd.Stderr = said
-	if err := cmd.Start(); err != nil {
+	start, over := cmd.Start, make(chan struct{})
+	defer close(over)
+	if rooted {
+		start = func() error { return startAsWarden(cmd, over) }
+	}
+	if err := start(); err != nil {
 		return "", err
 	}
 	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }) // it may be stopped, or wait for something

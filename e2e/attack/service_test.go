@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -90,6 +91,34 @@ func TestSaid(t *testing.T) {
 	s.says("process ready")
 }
 
+// TestHealed shows that a listener which a core has disconnected, or deafened, is there again
+// within a second, and how long it took.
+func TestHealed(t *testing.T) {
+	needRoot(t)
+	b := builds()[0]
+	for _, deed := range []string{"disconnect", "deafen"} {
+		t.Run(deed, func(t *testing.T) {
+			bin := b.make(t)
+			b.link(t, bin+"/sallyport-core", "../../cmd/internal/jail/attack", "-X main.deed="+deed)
+			s := serve(t, bin, "full")
+			done := s.says("deed done")
+			if done["error"] != "<nil>" {
+				t.Fatalf("%v", done)
+			}
+			healed := s.says("listener healed")
+			at, err := time.Parse(time.RFC3339, fmt.Sprint(healed["time"]))
+			must(t, err)
+			t.Logf("%s: healed after %d ms", deed, at.UnixMilli()-int64(done["at"].(float64)))
+			name, _ := healed["listener"].(string)
+			conn, err := net.Dial("tcp", name)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			conn.Close()
+		})
+	}
+}
+
 // TestDrift shows that privs notices a service whose processes lack a layer.
 func TestDrift(t *testing.T) {
 	needRoot(t)
@@ -150,6 +179,25 @@ func TestSandbox(t *testing.T) {
 		}
 		s.says("ready")
 	})
+}
+
+// TestOldLandlock shows that a core whose connect(2) landlock would not keep from TCP and
+// abstract sockets has none: the dialer connects for it.
+func TestOldLandlock(t *testing.T) {
+	needRoot(t)
+	for drill, dialing := range map[string]bool{"landlock=4": true, "landlock=6": false} {
+		b := build{name: drill, drill: drill}
+		bin := b.make(t)
+		b.compile(t, bin+"/sallyport-core", "../../cmd/sallyport-core")
+		s := serve(t, bin, "full")
+		s.says("ready")
+		privs := exec.Command(bin+"/sallyport", "privs", "--assert")
+		privs.Dir = s.dir
+		out, err := privs.CombinedOutput()
+		if err != nil || strings.Contains(string(out), "dialer, pid") != dialing {
+			t.Errorf("%s: %v: %s", drill, err, out)
+		}
+	}
 }
 
 func needRoot(t *testing.T) {

@@ -22,18 +22,30 @@ import (
 // clone3 is as unknown as to an older kernel, because its flags are in memory, where a
 // filter does not see them, and whoever needs threads turns to clone.
 
-// A filterSet says in which filters a call is allowed.
-type filterSet uint8
+// A filterSet says in which filters a call is allowed. The last filter of a core is inCore
+// with one or both of inConnect and inTake.
+type filterSet uint16
 
 const (
 	inCore   filterSet = 1 << iota // the last one of a core
 	inKeeper                       // of a keeper
-	inStart                        // the one of the door, for both
-	inWarden
+	inStart                        // the one of the door, for both and for the dialer
+	inWarden                       // which dialers, keepers and cores have too
 	inPlanner
-	inAll     = inCore | inKeeper | inStart | inWarden
+	inMason
+	inDialer  // its last one
+	inConnect // of a core that connects to apps by itself, from its own root
+	inTake    // of a core that is given connections by the dialer
+	inAll     = inCore | inKeeper | inStart | inWarden | inMason | inDialer
 	inRuntime = inAll | inPlanner // what every program in Go makes
 )
+
+// A subject is what a filter is told of the process that it is for.
+type subject struct {
+	pid     uint32
+	program uint32 // descriptor of what it executes
+	dialer  uint32 // descriptor of a core's link to the dialer
+}
 
 // A call is a row of the table. Its numbers are those of amd64 and arm64, none where the
 // machine does not have it.
@@ -81,26 +93,26 @@ func flags(values ...uint32) condition {
 // notDumpable is the one way in which that is set.
 func notDumpable() shape { return shape{is(0, unix.PR_SET_DUMPABLE), is(1, 0)} }
 
-// calls is the table, with what is known of the process: its pid, and the descriptor of
-// its program. What is called for each request stands first, and before that what is so
-// with arguments to look at: the kernel remembers of the others that they are allowed.
-func calls(pid, program uint32) []call {
-	return slices.Concat(requestCalls(), runtimeCalls(pid), startCalls(program), wardenCalls())
+// calls is the table, with what is known of the process. What is called for each request
+// stands first, and before that what is so with arguments to look at: the kernel remembers
+// of the others that they are allowed.
+func calls(of subject) []call {
+	return slices.Concat(requestCalls(of.dialer), runtimeCalls(of.pid), startCalls(of.program), wardenCalls(), masonCalls())
 }
 
 // requestCalls are what connections and links take.
-func requestCalls() []call {
+func requestCalls(dialer uint32) []call {
 	localStream := shape{is(0, unix.AF_UNIX), {argument: 1, mask: sockKinds, values: []uint32{unix.SOCK_STREAM}}}
 	noFastOpen := condition{argument: 3, mask: unix.MSG_FASTOPEN, values: []uint32{0}}
 	return []call{
 		{"sendto", 44, 206, inAll, []shape{{noFastOpen}}, "writes to clients, apps and links; MSG_FASTOPEN would connect, past landlock"},
-		{"socket", 41, 198, inCore | inStart | inWarden, []shape{localStream}, "connections to apps; no other network"},
+		{"socket", 41, 198, inConnect | inStart | inWarden | inDialer, []shape{localStream}, "connections to apps; no other network"},
 		{"recvfrom", 45, 207, inAll, nil, "reads of clients, apps and links"},
 		{"epoll_pwait", 281, 22, inRuntime, nil, "waits for readiness, the loop's and the runtime's"},
 		{"close", 3, 57, inRuntime, nil, "of connections"},
 		{"epoll_ctl", 233, 21, inRuntime, nil, "connections are watched"},
 		{"accept4", 288, 242, inCore | inStart | inWarden, nil, "clients"},
-		{"connect", 42, 203, inCore | inStart | inWarden, nil, "apps; landlock keeps it from TCP"},
+		{"connect", 42, 203, inConnect | inStart | inWarden | inDialer, nil, "apps; the root of a core has no others, and landlock keeps it from TCP"},
 		{"write", 1, 64, inRuntime, nil, "the log, and bells"},
 		{"read", 0, 63, inRuntime, nil, "bells and pipes"},
 		{"splice", 275, 76, inCore | inStart | inWarden, nil, "long bodies pass without being copied"},
@@ -108,14 +120,17 @@ func requestCalls() []call {
 		{"pwrite64", 18, 68, inCore | inStart | inWarden, nil, "bodies into the spool, and the files that the keeper was given"},
 		{"fallocate", 285, 47, inCore | inStart | inWarden, []shape{{is(1, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE)}}, "room in the spool is given back"},
 		{"shutdown", 48, 210, inCore | inStart | inWarden, []shape{{is(1, unix.SHUT_WR, unix.SHUT_RDWR)}}, "ends of connections; SHUT_RD has no use but to deafen a listener"},
-		{"pipe2", 293, 59, inCore | inStart | inWarden, nil, "for splice"},
+		{"pipe2", 293, 59, inCore | inStart | inWarden | inMason, nil, "for splice, and reports"},
 		{"ppoll", 271, 73, inAll, nil, "the keeper's wait, and the core's look at a bell"},
 		{"setsockopt", 54, 208, inCore, option(unix.SO_LINGER), "a reset instead of an end"},
 		{"setsockopt", 54, 208, inKeeper, option(unix.SO_PASSRIGHTS), "links take no descriptors"},
 		{"setsockopt", 54, 208, inStart | inWarden, option(unix.SO_PASSRIGHTS, unix.SO_LINGER), "links take no descriptors, and what cores do"},
-		{"recvmsg", 47, 212, inKeeper | inStart | inWarden, nil, "links of new cores come with a descriptor"},
+		{"recvmsg", 47, 212, inTake, []shape{{is(0, dialer)}}, "connections that the dialer has made; nobody else passes anything"},
+		{"recvmsg", 47, 212, inKeeper | inStart | inWarden | inMason | inDialer, nil, "links of new cores come with a descriptor"},
+		{"sendmsg", 46, 211, inStart | inWarden | inMason | inDialer, nil, "the same, and the dialer's connections and a root, on their way"},
 		{"fcntl", 72, 25, inCore, []shape{{is(1, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ)}}, "room in pipes; flags stay, for a blocking listener would stop its other holders"},
 		{"fcntl", 72, 25, inKeeper, []shape{{is(1, unix.F_GETFL, unix.F_GETFD, unix.F_GET_SEALS)}}, "questions"},
+		{"fcntl", 72, 25, inDialer, []shape{{is(1, unix.F_GETFL, unix.F_SETFL, unix.F_GET_SEALS)}}, "links of new cores are not to block; questions"},
 		{"fcntl", 72, 25, inStart, []shape{{is(1, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD, unix.F_GET_SEALS,
 			unix.F_DUPFD_CLOEXEC, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ)}}, "what gifts are is looked at, and set"},
 		{"fcntl", 72, 25, inPlanner, []shape{{is(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_GET_SEALS)}}, "what gifts are is looked at"},
@@ -131,11 +146,11 @@ func runtimeCalls(pid uint32) []call {
 	return []call{
 		{"nanosleep", 35, 101, inRuntime, nil, "the scheduler's pauses"},
 		{"futex", 202, 98, inRuntime, nil, "the scheduler's waits"},
-		{"mmap", 9, 222, inCore | inKeeper, []shape{{protection(), anonymous}}, "memory; none that may be executed"},
+		{"mmap", 9, 222, inCore | inKeeper | inDialer, []shape{{protection(), anonymous}}, "memory; none that may be executed"},
 		{"munmap", 11, 215, inRuntime, nil, "memory is given back"},
 		{"madvise", 28, 233, inRuntime, []shape{{is(2, given...)}}, "memory is given back"},
-		{"clone", 56, 220, inCore | inKeeper | inStart | inPlanner, []shape{threads}, "threads, and no process"},
-		{"tgkill", 234, 131, inCore | inKeeper | inStart | inPlanner, []shape{{is(0, pid)}}, "the runtime interrupts its own threads"},
+		{"clone", 56, 220, inCore | inKeeper | inStart | inDialer | inPlanner, []shape{threads}, "threads, and no process"},
+		{"tgkill", 234, 131, inCore | inKeeper | inStart | inDialer | inPlanner, []shape{{is(0, pid)}}, "the runtime interrupts its own threads"},
 		{"gettid", 186, 178, inRuntime, nil, "threads of the runtime"},
 		{"getpid", 39, 172, inRuntime, nil, "tgkill takes it"},
 		{"sched_yield", 24, 124, inRuntime, nil, "the scheduler gives way"},
@@ -150,60 +165,59 @@ func runtimeCalls(pid uint32) []call {
 		{"sigaltstack", 131, 132, inRuntime, nil, "each thread has one"},
 		{"exit", 60, 93, inRuntime, nil, "of threads"},
 		{"exit_group", 231, 94, inRuntime, nil, "the end"},
-		{"prctl", 157, 167, inCore | inKeeper, []shape{{is(0, unix.PR_SET_VMA)}}, "the runtime names its memory"},
-		{"eventfd2", 290, 19, inKeeper | inStart | inWarden | inPlanner, nil, "bells"},
-		{"epoll_create1", 291, 20, inKeeper | inStart | inWarden | inPlanner, nil, "the loop"},
+		{"prctl", 157, 167, inCore | inKeeper | inDialer, []shape{{is(0, unix.PR_SET_VMA)}}, "the runtime names its memory"},
+		{"eventfd2", 290, 19, inKeeper | inStart | inWarden | inMason | inPlanner, nil, "bells"},
+		{"epoll_create1", 291, 20, inKeeper | inStart | inWarden | inMason | inPlanner, nil, "the loop"},
 	}
 }
 
 // startCalls are what a program of ours makes until it is wired.
 func startCalls(program uint32) []call {
 	return []call{
-		{"mmap", 9, 222, inStart | inWarden | inPlanner, []shape{{protection()}}, "memory, and that of the board; none that may be executed"},
+		{"mmap", 9, 222, inStart | inWarden | inMason | inPlanner, []shape{{protection()}}, "memory, and that of the board; none that may be executed"},
 		{"prctl", 157, 167, inStart | inPlanner, []shape{{is(0, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP)}, notDumpable()}, "Seal"},
 		{"seccomp", 317, 277, inStart | inWarden, []shape{{is(0, unix.SECCOMP_SET_MODE_FILTER), is(1, 0, unix.SECCOMP_FILTER_FLAG_TSYNC)}}, "the next filter, which can only take away"},
 		{"execveat", 322, 281, inStart | inPlanner, []shape{{is(0, program), is(4, unix.AT_EMPTY_PATH)}}, "the program of the role, by its descriptor"},
-		{"uname", 63, 160, inStart | inWarden | inPlanner, nil, "of which kernel"},
-		{"arch_prctl", 158, none, inStart | inWarden | inPlanner, []shape{{is(0, archSetFS)}}, "the first thread's own memory"},
-		{"fstat", 5, 80, inKeeper | inStart | inWarden | inPlanner, nil, "what a descriptor is"},
+		{"uname", 63, 160, inStart | inWarden | inMason | inPlanner, nil, "of which kernel"},
+		{"arch_prctl", 158, none, inStart | inWarden | inMason | inPlanner, []shape{{is(0, archSetFS)}}, "the first thread's own memory"},
+		{"fstat", 5, 80, inKeeper | inStart | inWarden | inMason | inDialer | inPlanner, nil, "what a descriptor is"},
 		{"ftruncate", 77, 46, inStart | inWarden, nil, "of the files that the keeper was given"},
 		{"fsync", 74, 82, inStart | inWarden, nil, "likewise"},
 		{"fdatasync", 75, 83, inStart | inWarden, nil, "likewise"},
 		{"lseek", 8, 62, inStart | inWarden, nil, "likewise"},
-		{"ioctl", 16, 29, inStart | inWarden | inPlanner, []shape{{is(1, unix.TCGETS)}}, "is the log a terminal"},
-		{"prlimit64", 302, 261, inStart | inWarden | inPlanner, []shape{{is(0, 0)}}, "limits of its own, which without a capability only fall"},
-		{"getresuid", 118, 148, inStart | inWarden | inPlanner, nil, "Seal"},
-		{"getresgid", 120, 150, inStart | inWarden | inPlanner, nil, "Seal"},
-		{"capget", 125, 90, inStart | inWarden | inPlanner, nil, "Seal"},
-		{"getuid", 102, 174, inStart | inWarden | inPlanner, nil, "who it is"},
-		{"geteuid", 107, 175, inKeeper | inStart | inWarden | inPlanner, nil, "who it is"},
-		{"getgid", 104, 176, inStart | inWarden | inPlanner, nil, "who it is"},
-		{"getegid", 108, 177, inStart | inWarden | inPlanner, nil, "who it is"},
+		{"ioctl", 16, 29, inStart | inWarden | inMason | inPlanner, []shape{{is(1, unix.TCGETS)}}, "is the log a terminal"},
+		{"prlimit64", 302, 261, inStart | inWarden | inMason | inPlanner, []shape{{is(0, 0)}}, "limits of its own, which without a capability only fall"},
+		{"getresuid", 118, 148, inStart | inWarden | inMason | inPlanner, nil, "Seal"},
+		{"getresgid", 120, 150, inStart | inWarden | inMason | inPlanner, nil, "Seal"},
+		{"capget", 125, 90, inStart | inWarden | inMason | inPlanner, nil, "Seal"},
+		{"getuid", 102, 174, inStart | inWarden | inMason | inPlanner, nil, "who it is"},
+		{"geteuid", 107, 175, inKeeper | inStart | inWarden | inMason | inPlanner, nil, "who it is"},
+		{"getgid", 104, 176, inStart | inWarden | inMason | inPlanner, nil, "who it is"},
+		{"getegid", 108, 177, inStart | inWarden | inMason | inPlanner, nil, "who it is"},
 	}
 }
 
 // wardenCalls are what wardens make, and the stages that are their children.
 func wardenCalls() []call {
 	threads := shape{flags(goThread, goThread|unix.CLONE_SETTLS)}
-	forks := shape{flags(uint32(unix.SIGCHLD), unix.CLONE_VM|unix.CLONE_VFORK|uint32(unix.SIGCHLD))}
+	forks := shape{flags(uint32(unix.SIGCHLD), unix.CLONE_VM|unix.CLONE_VFORK|uint32(unix.SIGCHLD), unix.CLONE_NEWUSER|uint32(unix.SIGCHLD))}
 	return []call{
-		{"fcntl", 72, 25, inWarden, nil, "whatever: its descriptors are its own"},
+		{"fcntl", 72, 25, inWarden | inMason, nil, "whatever: its descriptors are its own"},
 		{"clone", 56, 220, inWarden, []shape{threads, forks}, "threads, and the children that become stages"},
-		{"tgkill", 234, 131, inWarden, nil, "which is the pid of whoever is started"},
+		{"tgkill", 234, 131, inWarden | inMason, nil, "the pid is that of whoever is started"},
 		{"prctl", 157, 167, inWarden, []shape{{is(0, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP, unix.PR_SET_NAME,
 			unix.PR_SET_CHILD_SUBREAPER, unix.PR_CAPBSET_READ, unix.PR_CAPBSET_DROP,
-			unix.PR_CAP_AMBIENT, unix.PR_SET_NO_NEW_PRIVS, unix.PR_SET_PDEATHSIG)}, notDumpable()}, "Seal, and the door"},
-		{"execveat", 322, 281, inWarden, []shape{{is(4, unix.AT_EMPTY_PATH)}}, "the programs of stages"},
+			unix.PR_CAP_AMBIENT, unix.PR_SET_KEEPCAPS, unix.PR_SET_NO_NEW_PRIVS, unix.PR_SET_PDEATHSIG)}, notDumpable()}, "Seal, and the door"},
+		{"execveat", 322, 281, inWarden | inMason, []shape{{is(4, unix.AT_EMPTY_PATH)}}, "the programs of stages"},
 		{"getgroups", 115, 158, inWarden, nil, "what is lacking"},
-		{"openat", 257, 56, inWarden, nil, "its children, by /proc; the log's null device"},
-		{"newfstatat", 262, 79, inWarden, nil, "likewise"},
-		{"getdents64", 217, 61, inWarden, nil, "likewise"},
-		{"readlinkat", 267, 78, inWarden, nil, "likewise"},
+		{"openat", 257, 56, inWarden | inMason, nil, "its children, by /proc; the log's null device"},
+		{"newfstatat", 262, 79, inWarden | inMason, nil, "likewise"},
+		{"getdents64", 217, 61, inWarden | inMason, nil, "likewise"},
+		{"readlinkat", 267, 78, inWarden | inMason, nil, "likewise"},
 		{"unlinkat", 263, 35, inWarden, nil, "names of sockets, at the end"},
-		{"wait4", 61, 260, inWarden, nil, "the dead are reaped"},
+		{"wait4", 61, 260, inWarden | inMason, nil, "the dead are reaped"},
 		{"kill", 62, 129, inWarden, nil, "wards are told to end"},
 		{"listen", 50, 201, inWarden, nil, "a listener that a core has deafened"},
-		{"sendmsg", 46, 211, inWarden, nil, "links of new cores"},
 		{"socketpair", 53, 199, inWarden, nil, "likewise"},
 		{"execve", 59, 221, inWarden, nil, "this program again, as a stage; landlock knows no other"},
 		{"setsid", 112, 157, inWarden, nil, "of a stage"},
@@ -212,6 +226,8 @@ func wardenCalls() []call {
 		{"unshare", 272, 97, inWarden, []shape{{is(0, unix.CLONE_FILES)}}, "the stage's own descriptors"},
 		{"close_range", 436, 436, inWarden, nil, "likewise"},
 		{"chdir", 80, 49, inWarden, nil, "the door"},
+		{"fchdir", 81, 50, inWarden, nil, "the door: into the root"},
+		{"chroot", 161, 51, inWarden, nil, "the door: likewise; only a process in a namespace of its own has the capability"},
 		{"umask", 95, 166, inWarden, nil, "the door"},
 		{"keyctl", 250, 219, inWarden, []shape{{is(0, unix.KEYCTL_JOIN_SESSION_KEYRING), is(1, 0)}}, "the door: a new session keyring"},
 		{"setgroups", 116, 159, inWarden, nil, "the door: groups that it has already"},
@@ -221,6 +237,22 @@ func wardenCalls() []call {
 		{"landlock_create_ruleset", 444, 444, inWarden, nil, "the door"},
 		{"landlock_add_rule", 445, 445, inWarden, nil, "the door"},
 		{"landlock_restrict_self", 446, 446, inWarden, nil, "the door"},
+	}
+}
+
+// masonCalls are what the mason makes, beside what others do: it forks a child into
+// namespaces, who has the capabilities there, and mounts.
+func masonCalls() []call {
+	const builder, worker = unix.CLONE_FILES | unix.CLONE_NEWUSER | unix.CLONE_NEWNS, unix.CLONE_FILES
+	threads := shape{flags(goThread, goThread|unix.CLONE_SETTLS)}
+	forks := shape{flags(builder|uint32(unix.SIGCHLD), worker|uint32(unix.SIGCHLD))}
+	return []call{
+		{"clone", 56, 220, inMason, []shape{threads, forks}, "threads, and the children that mount"},
+		{"prctl", 157, 167, inMason, []shape{{is(0, unix.PR_SET_VMA, unix.PR_GET_NO_NEW_PRIVS, unix.PR_SET_NAME)}, notDumpable()}, "Seal"},
+		{"setns", 308, 268, inMason, nil, "its own namespaces, by their descriptors"},
+		{"mount", 165, 40, inMason, nil, "folders into the root, in its own namespace"},
+		{"umount2", 166, 39, inMason, nil, "likewise"},
+		{"mkdirat", 258, 34, inMason, nil, "where they are mounted"},
 	}
 }
 

@@ -16,8 +16,11 @@ import (
 const (
 	somePID     = 4711
 	someProgram = 42
+	someLink    = 77
 	fionbio     = 0x5421 // ioctl_nonblock: FIONBIO, ioctl(2)
 )
+
+var someone = subject{somePID, someProgram, someLink}
 
 // machines are those that there are columns for.
 var machines = map[string]struct {
@@ -69,7 +72,7 @@ func TestNumbers(t *testing.T) {
 				t.Errorf("%s, %s: %d, want %d", arch, name, got, want)
 			}
 		}
-		for _, c := range calls(somePID, someProgram) {
+		for _, c := range calls(someone) {
 			check(c.name, c.amd64, c.arm64)
 		}
 		for _, c := range append(refused(), deadly()...) {
@@ -82,10 +85,10 @@ func TestNumbers(t *testing.T) {
 // TestTable holds the table to its rules: each call has a reason, none is twice in a
 // filter, a core has at most 50, and what its second filter allows the first does too.
 func TestTable(t *testing.T) {
-	most := map[filterSet]int{inCore: 50, inKeeper: 50, inStart: 80, inWarden: 110, inPlanner: 50}
+	most := map[filterSet]int{wholeCore: 50, inKeeper: 50, inStart: 80, inWarden: 110, inMason: 90, inDialer: 50, inPlanner: 50}
 	for set, limit := range most {
 		seen := map[string]bool{}
-		for _, c := range calls(somePID, someProgram) {
+		for _, c := range calls(someone) {
 			if c.allowed&set == 0 {
 				continue
 			}
@@ -95,8 +98,8 @@ func TestTable(t *testing.T) {
 			if seen[c.name] = true; c.reason == "" {
 				t.Errorf("%s has no reason", c.name)
 			}
-			if set == inPlanner {
-				continue // nobody's child but boot's, and with no other filter
+			if set == inMason || set == inPlanner {
+				continue // it is nobody's child but boot's, and has one filter
 			}
 			if c.allowed&inWarden == 0 && !allowedIn(inWarden, c.name) {
 				t.Errorf("%s: %s is not in the filter of the warden, which its children inherit", set, c.name)
@@ -111,14 +114,14 @@ func TestTable(t *testing.T) {
 		}
 	}
 	for _, c := range deadly() {
-		if allowedIn(inCore|inKeeper, c.name) {
+		if allowedIn(wholeCore|inKeeper|inDialer, c.name) {
 			t.Errorf("%s is deadly, and allowed", c.name)
 		}
 	}
 }
 
 func allowedIn(set filterSet, name string) bool {
-	for _, c := range calls(somePID, someProgram) {
+	for _, c := range calls(someone) {
 		if c.name == name && c.allowed&set != 0 {
 			return true
 		}
@@ -143,8 +146,8 @@ func TestFilters(t *testing.T) {
 		{0, 0, unix.PROT_EXEC, unix.MAP_ANONYMOUS},
 	}
 	for arch, m := range machines {
-		for _, set := range []filterSet{inCore, inKeeper, inStart, inWarden, inPlanner} {
-			rules := rulesOf(set, m.number, somePID, someProgram)
+		for _, set := range []filterSet{inCore, wholeCore, inCore | inTake, inKeeper, inStart, inWarden, inMason, inDialer, inPlanner} {
+			rules := rulesOf(set, m.number, someone)
 			program, err := assemble(m.audit, rules, refuse)
 			if err != nil {
 				t.Fatal(err)
@@ -162,6 +165,9 @@ func TestFilters(t *testing.T) {
 		}
 	}
 }
+
+// wholeCore is the filter of a core that has all ways to apps.
+const wholeCore = inCore | inConnect | inTake
 
 // A verdictCase is a call and what becomes of it in each filter: a, allowed; r, refused;
 // k, deadly; n, unknown to the kernel.
@@ -232,6 +238,11 @@ func verdictCases() []verdictCase {
 		{"bind", [6]uint64{}, 'r', 'r', 'r', 'r'},
 		{"listen", [6]uint64{}, 'r', 'r', 'r', 'a'},
 		{"recvmsg", [6]uint64{}, 'r', 'a', 'a', 'a'},
+		{"recvmsg", [6]uint64{someLink}, 'a', 'a', 'a', 'a'},
+		{"sendmsg", [6]uint64{}, 'r', 'r', 'a', 'a'},
+		{"clone", [6]uint64{unix.CLONE_NEWUSER | uint64(unix.SIGCHLD)}, 'r', 'r', 'r', 'a'},
+		{"chroot", [6]uint64{}, 'k', 'k', 'k', 'a'},
+		{"mount", [6]uint64{}, 'k', 'k', 'k', 'k'},
 		{"connect", [6]uint64{}, 'a', 'r', 'a', 'a'},
 	}
 }
@@ -247,7 +258,7 @@ func TestPlannerVerdicts(t *testing.T) {
 		"clone3": absent,
 	} {
 		for arch, m := range machines {
-			program, err := assemble(m.audit, rulesOf(inPlanner, m.number, somePID, someProgram), refuse)
+			program, err := assemble(m.audit, rulesOf(inPlanner, m.number, someone), refuse)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -278,8 +289,8 @@ func TestVerdicts(t *testing.T) {
 			if !found {
 				t.Fatalf("%s: no %s", arch, c.name)
 			}
-			for set, want := range map[filterSet]byte{inCore: c.core, inKeeper: c.keeper, inStart: c.start, inWarden: c.warden} {
-				program, err := assemble(m.audit, rulesOf(set, m.number, somePID, someProgram), refuse)
+			for set, want := range map[filterSet]byte{wholeCore: c.core, inKeeper: c.keeper, inStart: c.start, inWarden: c.warden} {
+				program, err := assemble(m.audit, rulesOf(set, m.number, someone), refuse)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -12,7 +12,7 @@
 //
 // What a role gives away is a table, profiles; each row is a list of layers and
 // each layer is a function. Which system calls it has left is another table, in
-// calls.go. The empty root is a further layer, which is not built yet.
+// calls.go. What there is in its file system is told by root.go.
 //
 // # Facts the code rests on
 //
@@ -24,7 +24,10 @@
 //   - Go's runtime raises the soft limit of files of each process to the hard one;
 //     only syscall.Exec and ForkExec put it back. Hence an app, and its warden,
 //     are executed by them, and the others by execveat.
-//   - PR_SET_DUMPABLE is reset by execve, hence part of Seal.
+//   - PR_SET_DUMPABLE is reset by execve, hence part of Seal. Who is not dumpable cannot
+//     name the ids of a namespace, since its files in /proc are root's.
+//   - clone(2) into a user namespace fills the bounding set, and execve(2) of who is not its
+//     root empties the others but for the ambient one.
 //   - The descriptor table is shared by all threads; the runtime's epoll
 //     descriptor may be any small number. Become takes its own copy
 //     (CLONE_FILES) before it puts gifts in place, and has everything else close
@@ -44,12 +47,29 @@
 // registers, and the number is in the kernel's log, which takes CAP_SYSLOG to read. The
 // ways to learn it would each cost more: SECCOMP_RET_TRAP leaves the death to the
 // process that was taken over, SECCOMP_RET_USER_NOTIF has the warden read what its child
-// does, and has the last filter allow what the first one asks about, a tracer is woken
-// by every signal. The log has a hint where to look.
+// does, and has the last filter allow what the first one asks about, a tracer
+// (PTRACE_O_TRACEEXIT too) is woken by every signal, and /proc/PID/syscall has nothing of a
+// process that is dead. The log has the command that tells it.
 //
 // 2026-11-25. A core may not look at files at all, not even whether they are there. What is
 // in the way to an app's socket is for sallyport check to say, which goes there as
 // the core.
+//
+// 2026-11-25. Only who may mount can build a root, and a warden may not: landlock(7) takes that
+// from whoever has given up files, and from his children. So the root is built by a process
+// beside it, the mason, and entered by chroot(2), which landlock lets be, in a user namespace
+// without any id. In one with ids the stage would have to write them, which is a file again.
+// As the root is one folder for all, what changes in it changes for cores that run: an app
+// whose folder was made anew costs no generation of cores, and a request that is held finds it.
+//
+// 2026-11-25. The mason has no capability while it waits. To mount it forks a child that
+// enters its namespaces by setns(2), makes calls that were listed before, and ends; a
+// program of Go's could not, for it has several threads (errand.go).
+//
+// 2026-11-25. A core connects by itself only in its own root, and where landlock keeps
+// connect(2) from TCP and abstract sockets (ABI 6). Else the call is not in its filter, and the
+// dialer connects. A folder is in the root if it has no other socket
+// than those of the plan, and no folder.
 //
 // 2026-11-25. sandbox = "full" demands the filters of system calls; landlock is used as far
 // as the kernel has it, and Lacking names the rest: without it files are still out of

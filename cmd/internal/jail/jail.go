@@ -24,6 +24,7 @@ type Program struct {
 	Argv   []string
 	Env    []string // nil: what passes the door, see environment
 	Stdout int      // 0: /dev/null
+	Root   int      // 0: as it is; else a folder for a core or keeper, whose process is in a user namespace of its own
 }
 
 // Become is the door: it turns this process, under the same pid, into a program in
@@ -50,7 +51,7 @@ func Become(role Role, sandbox string, who conf.ID, program Program, gifts socke
 	if err := program.place(gifts); err != nil {
 		return fmt.Errorf("jail: %s: gifts: %w", role, err)
 	}
-	e := entrance{who: who, program: program.FD, gifts: placed(gifts), lenient: sandbox == bestEffort}
+	e := entrance{who: who, program: program.FD, root: program.Root, gifts: placed(gifts), lenient: sandbox == bestEffort}
 	for _, layer := range kept(row.door) {
 		if err := layer.pass(e); err != nil {
 			return fmt.Errorf("jail: %s: %s: %w", role, layer.name, err)
@@ -67,7 +68,7 @@ func Seal(role Role) error {
 	if err != nil {
 		return err
 	}
-	return passAll(role, row.seal)
+	return passAll(role, row.seal, entrance{})
 }
 
 // Confine is the last statement of a child's main before it meets strangers: from here on
@@ -77,13 +78,32 @@ func Confine(role Role) error {
 	if err != nil {
 		return err
 	}
-	return passAll(role, row.confine)
+	return passAll(role, row.confine, entrance{})
+}
+
+// Ways are how a core comes to its apps.
+type Ways struct {
+	Connects bool // by itself
+	Dialer   int  // by this link to the dialer; 0: there is none
+}
+
+// ConfineCore is Confine for a core: it keeps the calls that its ways take.
+func ConfineCore(by Ways) error {
+	set := inCore
+	if by.Connects {
+		set |= inConnect
+	}
+	if by.Dialer != 0 {
+		set |= inTake
+	}
+	layers := []layer{{seccompPrefix + set.String(), filterProcess(set)}}
+	return passAll(Core, layers, entrance{dialer: by.Dialer})
 }
 
 // passAll passes layers behind the door.
-func passAll(role Role, layers []layer) error {
+func passAll(role Role, layers []layer, e entrance) error {
 	for _, layer := range kept(layers) {
-		if err := layer.pass(entrance{}); err != nil {
+		if err := layer.pass(e); err != nil {
 			return fmt.Errorf("jail: %s: %s: %w", role, layer.name, err)
 		}
 	}
@@ -118,6 +138,11 @@ func (p *Program) place(gifts sockets.Gifts) error {
 	if p.Path == "" {
 		if p.FD, err = aside(p.FD, len(places)); err != nil {
 			return fmt.Errorf("executable: %w", err)
+		}
+	}
+	if p.Root != 0 {
+		if p.Root, err = aside(p.Root, len(places)); err != nil {
+			return fmt.Errorf("root: %w", err)
 		}
 	}
 	for i, gift := range places {

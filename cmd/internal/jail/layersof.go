@@ -28,7 +28,7 @@ func Filters(role Role) int {
 			count++
 		}
 	}
-	if role == Core || role == Keeper {
+	if role == Core || role == Keeper || role == Dialer {
 		count++
 	}
 	return count
@@ -36,6 +36,10 @@ func Filters(role Role) int {
 
 // seccompPrefix begins the names of the layers that are filters.
 const seccompPrefix = "seccomp "
+
+// KeepsConnect reports whether landlock keeps connect(2) to sockets in the file system: from
+// TCP, by which a disconnected listener leads out, and from abstract sockets.
+func KeepsConnect() bool { return landlockABI() >= abiScopes }
 
 // LandlockABI is the version of landlock that this kernel has, 0 for none.
 func LandlockABI() int { return landlockABI() }

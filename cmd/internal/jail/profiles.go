@@ -16,6 +16,8 @@ const (
 	Warden    Role = "warden"     // starts children, holds their descriptors; one per uid
 	Core      Role = "core"       // answers the internet
 	Keeper    Role = "keeper"     // holds the private keys
+	Mason     Role = "mason"      // builds the root of the cores, and keeps it as the folders of apps are
+	Dialer    Role = "dialer"     // connects to apps for cores that cannot from their root
 	AppWarden Role = "app-warden" // the warden of an app, which is to have the resources that the starter had
 	App       Role = "app"        // an app: a program that is not ours
 	Planner   Role = "planner"    // makes a plan of the configuration, and is gone
@@ -40,6 +42,8 @@ type layer struct {
 type entrance struct {
 	who     conf.ID
 	program int // descriptor of what is executed; meaningless for an app
+	root    int // descriptor of the folder that is to be its root; 0: none
+	dialer  int // descriptor of a core's link to the dialer, when it confines itself
 	gifts   sockets.Gifts
 	lenient bool // what the kernel does not have is not demanded
 }
@@ -67,16 +71,22 @@ func profiles() map[Role]profile {
 	}
 	ours := slices.Concat(shed, []layer{{"folder", leaveFolder}, {"resource limits", limitResources}})
 	parent := layer{"parent-death signal", dieWithParent}
-	child := slices.Concat(ours, []layer{parent})
-	// Files and calls last, because the others need them.
-	alone := slices.Concat(child, []layer{{"landlock", leaveAll}, {seccompPrefix + "start", filterThread(inStart)}})
-	planning := slices.Concat(child, []layer{{"landlock", leaveAll}, {seccompPrefix + "planner", filterThread(inPlanner)}})
+	// Files and calls last, because the others need them; the root while there is what it
+	// takes to enter it.
+	last := []layer{parent, {"landlock", leaveAll}, {seccompPrefix + "start", filterThread(inStart)}}
+	rooted := func(enter func(entrance) error) []layer {
+		return slices.Concat([]layer{{emptyRoot, enter}}, ours, last)
+	}
+	planning := slices.Concat(ours, []layer{parent, {"landlock", leaveAll}, {seccompPrefix + "planner", filterThread(inPlanner)}})
 	warding := slices.Concat(ours, []layer{{"landlock", leaveMost}, {seccompPrefix + "warden", filterThread(inWarden)}})
+	masonry := slices.Concat(ours, []layer{{"landlock of network", leaveNetwork}, {seccompPrefix + "mason", filterThread(inMason)}})
 	return map[Role]profile{
 		Warden:    {door: warding, seal: seal}, // the leash ends it: the signal does not cross uids
-		Core:      {door: alone, seal: seal, confine: []layer{{seccompPrefix + "core", filterProcess(inCore)}}},
-		Keeper:    {door: alone, seal: seal, confine: []layer{{seccompPrefix + "keeper", filterProcess(inKeeper)}}},
 		Planner:   {door: planning, seal: seal},
+		Core:      {door: rooted(enterRoot), seal: seal, confine: []layer{{seccompPrefix + "core", filterProcess(inCore)}}},
+		Keeper:    {door: rooted(enterIfAllowed), seal: seal, confine: []layer{{seccompPrefix + "keeper", filterProcess(inKeeper)}}},
+		Dialer:    {door: slices.Concat(ours, last), seal: seal, confine: []layer{{seccompPrefix + "dialer", filterProcess(inDialer)}}},
+		Mason:     {door: masonry, seal: seal},
 		AppWarden: {door: shed, seal: seal},
 		App:       {door: slices.Concat(shed, []layer{parent})},
 	}

@@ -19,7 +19,7 @@ var ErrSeccomp = errors.New("filter of system calls")
 // String is the name of the set, for errors.
 func (set filterSet) String() string {
 	switch set {
-	case inCore:
+	case inCore, inCore | inConnect, inCore | inTake, inCore | inConnect | inTake:
 		return "core"
 	case inKeeper:
 		return "keeper"
@@ -29,8 +29,12 @@ func (set filterSet) String() string {
 		return "warden"
 	case inPlanner:
 		return "planner"
+	case inMason:
+		return "mason"
+	case inDialer:
+		return "dialer"
 	}
-	return fmt.Sprintf("filter set %d", uint8(set))
+	return fmt.Sprintf("filter set %d", uint16(set))
 }
 
 // machine is this one as seccomp knows it, and which column of the table it has.
@@ -46,7 +50,7 @@ func machine() (audit uint32, number func(amd64, arm64 int) int, err error) {
 
 // rulesOf is what a filter says of each call that it knows, for the machine whose column
 // number takes.
-func rulesOf(set filterSet, number func(amd64, arm64 int) int, pid, program uint32) []rule {
+func rulesOf(set filterSet, number func(amd64, arm64 int) int, of subject) []rule {
 	var rules []rule
 	known := map[int]bool{none: true}
 	add := func(amd64, arm64 int, v verdict, shapes []shape) {
@@ -55,7 +59,7 @@ func rulesOf(set filterSet, number func(amd64, arm64 int) int, pid, program uint
 			rules = append(rules, rule{uint32(n), v, shapes})
 		}
 	}
-	for _, c := range calls(pid, program) {
+	for _, c := range calls(of) {
 		if c.allowed&set != 0 {
 			add(c.amd64, c.arm64, allow, c.shapes)
 		}
@@ -86,7 +90,7 @@ func (set filterSet) filter(e entrance, flags uintptr) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSeccomp, err)
 	}
-	program, err := assemble(audit, rulesOf(set, number, uint32(os.Getpid()), uint32(e.program)), switches().otherwise)
+	program, err := assemble(audit, rulesOf(set, number, subject{uint32(os.Getpid()), uint32(e.program), uint32(e.dialer)}), switches().otherwise)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrSeccomp, set, err)
 	}

@@ -4,7 +4,7 @@
 // door as that does, Seals and Confines itself, and then tries one thing that a core
 // must not be able to do.
 //
-//	sallyport stage ROLE full UID GID report,listener,...,stage-program "" attack ROLE NAME GIFTS SCENE
+//	sallyport stage ROLE full UID GID report,listener,...,stage-program "" attack ROLE NAME GIFTS SCENE APPS
 //	attack list
 //
 // What came of it is one line on the gift "report": OPEN, or the name of an errno. Without
@@ -22,6 +22,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -66,7 +68,7 @@ func act(args []string) error {
 	if len(args) > 1 && args[0] == "--gifts" {
 		return actInService(args[1])
 	}
-	if len(args) != 4 {
+	if len(args) != 5 {
 		return errors.New("is started by its tests")
 	}
 	role := jail.Role(args[0])
@@ -81,7 +83,7 @@ func act(args []string) error {
 	if err := json.Unmarshal([]byte(args[3]), &s.Place); err != nil {
 		return err
 	}
-	if err := jail.Confine(role); err != nil {
+	if err := s.confine(role, args[4]); err != nil {
 		return err
 	}
 	for _, a := range attempts() {
@@ -90,6 +92,18 @@ func act(args []string) error {
 		}
 	}
 	return fmt.Errorf("no attempt %q", args[1])
+}
+
+// confine lays the filter that a process of the role has. For a core that comes to apps by
+// the dialer it is another one.
+func (s *scene) confine(role jail.Role, apps string) error {
+	switch {
+	case role != jail.Core:
+		return jail.Confine(role)
+	case strings.Contains(apps, "dialer"):
+		return jail.ConfineCore(jail.Ways{Dialer: s.fd("dialer")})
+	}
+	return jail.ConfineCore(jail.Ways{Connects: true, Dialer: s.fd("dialer")})
 }
 
 // actInService is ready, and then does what kills.
@@ -101,16 +115,32 @@ func actInService(names string) error {
 	if err != nil {
 		return err
 	}
-	if err := jail.Confine(jail.Core); err != nil {
+	if err := jail.ConfineCore(jail.Ways{Connects: true}); err != nil {
 		return err
 	}
 	ready, err := gifts.FD("ready")
 	if err == nil {
 		_, err = unix.Write(ready, []byte("r"))
 	}
-	if err == nil {
-		s := &scene{gifts: gifts}
-		err = s.execute("/bin/true")
+	if err != nil {
+		return err
 	}
-	return err
+	s := &scene{gifts: gifts}
+	listener := uintptr(s.fd("http0"))
+	switch deed {
+	case "":
+		return s.execute("/bin/true")
+	case "disconnect":
+		err = call(unix.SYS_CONNECT, listener, s.port(unix.AF_UNSPEC), addressLength)
+	case "deafen":
+		err = call(unix.SYS_SHUTDOWN, listener, unix.SHUT_RDWR)
+	}
+	fmt.Fprintf(os.Stderr, `{"message":"deed done","at":%d,"error":"%v"}`+"\n", time.Now().UnixMilli(), err)
+	for {
+		_ = unix.Nanosleep(&unix.Timespec{Sec: 3600}, nil) // it stays
+	}
 }
+
+// deed is what an attacker does that is started by a warden, "" to execute a shell; set by
+// the linker.
+var deed string

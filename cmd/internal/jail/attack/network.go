@@ -44,6 +44,27 @@ func connecting() []attempt {
 		}},
 		{"connect to an abstract socket", func(s *scene) error { return s.reach("\x00" + s.Abstract) }},
 		{"connect to a neighbour's socket", func(s *scene) error { return s.reach(s.own("docker.sock")) }},
+		{"connect to its app", func(s *scene) error { return s.reach(s.App) }},
+		{"connect to a neighbour in an app's folder", func(s *scene) error { return s.reach(s.Mixed + "/docker.sock") }},
+		{"connect to a socket in /run", func(s *scene) error { return s.reach(s.System) }},
+		{"connect to a neighbour by ..", func(s *scene) error { return s.reach("../../../../../.." + s.System) }},
+		{"connect to a neighbour by its root", func(s *scene) error { return s.reach("/proc/1/root" + s.System) }},
+		{"remove a socket of the root", func(s *scene) error { return call(unix.SYS_UNLINKAT, here, s.text(s.App+"s"), 0) }},
+		{"bind a socket in the root", func(s *scene) error {
+			fd, err := result(unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM, 0)
+			if err != nil {
+				return err
+			}
+			address, length := s.local("/mine.sock")
+			return call(unix.SYS_BIND, fd, address, length)
+		}},
+		{"leave the root by another", func(s *scene) error {
+			err := call(unix.SYS_CHROOT, s.text("."))
+			if err == nil {
+				err = call(unix.SYS_CHDIR, s.text("../../.."))
+			}
+			return err
+		}},
 		{"bind a local socket", func(s *scene) error {
 			fd, err := result(unix.SYS_SOCKET, unix.AF_UNIX, unix.SOCK_STREAM, 0)
 			if err != nil {

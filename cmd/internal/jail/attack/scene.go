@@ -21,6 +21,9 @@ type scene struct {
 // A Place is what the test has prepared. Its JSON is the test's.
 type Place struct {
 	Folder   string // of the app's socket, app.sock, a neighbour's, docker.sock, and own.txt, which is the attacker's
+	App      string // path of an app's socket, whose folder is in the root
+	Mixed    string // folder of an app's socket, web.sock, and a neighbour's, docker.sock
+	System   string // path of a socket in /run, that lets everybody in
 	Key      string // path of a file that is the keeper's
 	Abstract string // name of an abstract socket that listens
 	Port     int    // of a TCP listener on 127.0.0.1, and of a UDP socket
