@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -135,11 +136,12 @@ func parentOf(folder string) string {
 // as one of its uids or gids. A process that is gone has none.
 func hasID(status, id string) bool {
 	text, _ := os.ReadFile(status)
+	// The dead do nothing more. With other threads it is only the first that has ended.
+	if bytes.Contains(text, []byte("\nState:\tZ")) && bytes.Contains(text, []byte("\nThreads:\t1\n")) {
+		return false
+	}
 	for line := range strings.Lines(string(text)) {
 		name, ids, _ := strings.Cut(line, ":")
-		if name == "State" && strings.HasPrefix(ids, "\tZ") { // the dead do nothing more
-			return false
-		}
 		if (name == "Uid" || name == "Gid" || name == "Groups") && slices.Contains(strings.Fields(ids), id) {
 			return true
 		}
