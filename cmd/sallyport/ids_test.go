@@ -27,7 +27,7 @@ func TestZombieHasNoID(t *testing.T) {
 	if hasID(status, strconv.Itoa(os.Getuid())) {
 		t.Error("the dead have ids")
 	}
-	if !hasID("/proc/self/status", strconv.Itoa(os.Getuid())) {
+	if !hasID("/proc/thread-self/status", strconv.Itoa(os.Getuid())) {
 		t.Error("the living have none")
 	}
 }

@@ -177,7 +177,9 @@ func (q *inquiry) surroundings(gifts sockets.Gifts) (conf.Surroundings, error) {
 		if err != nil {
 			return nil, err
 		}
-		return io.ReadAll(os.NewFile(uintptr(fd), path))
+		file := os.NewFile(uintptr(fd), path)
+		defer file.Close()
+		return io.ReadAll(file)
 	})
 	return at, err
 }
