@@ -91,6 +91,9 @@ func (p *planner) limits() Limits {
 		WriteIdle:             s.duration("write_idle"),
 		KeepaliveIdle:         s.duration("keepalive_idle"),
 		RequestsPerConnection: int(s.number("requests_per_connection")),
+		Streams:               int(s.number("streams")),
+		StreamResets:          int(s.number("stream_resets")),
+		ControlFrames:         int(s.number("control_frames")),
 	}
 	if limits.LineBytes > limits.HeadBytes {
 		if s.written("line") != nil {

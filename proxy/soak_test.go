@@ -66,7 +66,7 @@ func TestAllocationsInTheLongRun(t *testing.T) {
 				if each > most {
 					t.Errorf("%.4f allocations per request, more than %v", each, most)
 				}
-			}}, name == "TLS")
+			}}, protocol{secure: name == "TLS"})
 		})
 	}
 }
