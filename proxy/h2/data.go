@@ -131,6 +131,7 @@ type body struct {
 	chunks   []chunk
 	taken    int   // of the first chunk, by the last Next
 	got      int64 // bytes, all in all
+	read     int64 // of these, by Next
 	paced    int64 // of these, are in pace
 	window   int   // what the client may send
 	consumed int   // and not given back to window
@@ -261,9 +262,11 @@ func (s *stream) Next() ([]byte, error) {
 			return nil, s.idleError()
 		case b.refusal != nil:
 			return nil, b.refusal
-		case len(b.chunks) > 0 && len(b.chunks[0].buf) > b.chunks[0].from:
-			piece := b.chunks[0].buf[b.chunks[0].from:]
+		case s.ahead() > 0:
+			first := &b.chunks[0]
+			piece := first.buf[first.from:min(len(first.buf), first.from+s.ahead())]
 			b.taken = len(piece)
+			b.read += int64(len(piece))
 			return piece, nil
 		case b.ended:
 			return nil, io.EOF
@@ -325,12 +328,19 @@ func (s *stream) idleError() error {
 func (s *stream) Ready() bool {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
+	return s.ahead() > 0 || s.body.ended || s.body.refusal != nil
+}
+
+// ahead is how much of the body may be read. Of a body with a length the last byte stays here
+// until the client has said that it is the last: an app that has all bytes of a request acts on
+// it, and what comes behind them makes it malformed.
+func (s *stream) ahead() int {
 	b := &s.body
-	unread := 0
-	for i := range b.chunks {
-		unread += len(b.chunks[i].buf) - b.chunks[i].from
+	n := int(b.got - b.read)
+	if n > 0 && b.got == s.exchange.Request.Length && !b.ended {
+		n--
 	}
-	return unread > b.taken || b.ended || b.refusal != nil
+	return n
 }
 
 // Whole is message.Stream. A body without a length is not whole before somebody has read it:

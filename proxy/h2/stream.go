@@ -77,6 +77,9 @@ func (s *stream) recycle() {
 // serve runs the exchange.
 func (s *stream) serve() {
 	c := s.conn
+	if s.refusal == nil && s.exchange.Request.Length == 0 && !s.connect {
+		s.awaitNothing()
+	}
 	if s.refusal != nil {
 		s.refuse()
 	} else {
@@ -90,6 +93,17 @@ func (s *stream) serve() {
 	}
 	c.remove(s)
 	s.recycle()
+}
+
+// awaitNothing waits for the end of a body that is to be empty: nobody would read it, and
+// see that it is not.
+func (s *stream) awaitNothing() {
+	if s.Whole() {
+		return
+	}
+	if _, err := s.Next(); err != nil {
+		s.refusal, _ = errors.AsType[*message.Refusal](err)
+	}
 }
 
 // refuse answers a request that breaks a rule: "a server MAY send an HTTP response prior to
