@@ -45,12 +45,17 @@ func dialH2(address string, wait time.Duration) (*h2Talk, error) {
 	if err != nil {
 		return nil, err
 	}
+	return talkH2(conn, wait)
+}
+
+// talkH2 begins a conversation on conn.
+func talkH2(conn net.Conn, wait time.Duration) (*h2Talk, error) {
 	t := &h2Talk{Conn: conn, r: bufio.NewReader(conn), streams: map[uint32]*h2Said{}}
 	t.decoder = hpack.NewDecoder(4096, nil)
 	if err := conn.SetDeadline(time.Now().Add(wait)); err != nil {
 		return nil, err
 	}
-	_, err = conn.Write(append([]byte(h2Preface), h2Frame(4, 0, 0, nil)...))
+	_, err := conn.Write(append([]byte(h2Preface), h2Frame(4, 0, 0, nil)...))
 	return t, err
 }
 

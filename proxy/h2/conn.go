@@ -61,6 +61,7 @@ type input struct {
 	data     data
 	window   int // what the client may send of bodies
 	consumed int // of bodies, and not given back to window
+	lent     int // given back, but not read
 }
 
 // A limited is which limit stands on the next read.

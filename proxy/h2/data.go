@@ -8,12 +8,17 @@ import (
 	"sallyport/proxy/message"
 )
 
-// What a client may send before the app, or the spool, has taken it: so much of all bodies
-// of a connection, and of one. 128 KiB at a time are 1.3 MB/s from the other side of the
-// earth, and a client that makes us hold all of connWindow pays for it with as many bytes.
+// What a client may send before the app, or the spool, has taken it: so much of a body, and of
+// all bodies of a connection. 128 KiB at a time are 1.3 MB/s from the other side of the earth.
+//
+// A few bodies that wait for an app could keep the whole window of a connection from one that
+// does not, and on which, in a full spool, they wait themselves. So what arrives does not
+// count against the window of its connection as long as all connections together have no
+// more than lentMost unread.
 const (
 	connWindow   = 512 << 10
 	streamWindow = 128 << 10
+	lentMost     = 64 << 20
 )
 
 // A data is the DATA frame that comes now.
@@ -100,6 +105,7 @@ func (c *ClientConn) takeData() (more bool, f fault) {
 	content := min(n, max(d.left-d.padding, 0))
 	d.left -= n
 	if s := c.find(d.stream); s != nil && s.takes() {
+		c.arrive(content)
 		s.receive(piece[:content])
 	} else {
 		c.credit(content)
@@ -124,6 +130,22 @@ func (c *ClientConn) credit(n int) {
 		c.in.window += c.in.consumed
 		c.in.consumed = 0
 	}
+}
+
+// arrive counts n bytes of a body that is to be read, and lends them.
+func (c *ClientConn) arrive(n int) {
+	if c.engine.unread.Add(int64(n)) <= lentMost {
+		c.in.lent += n
+		c.credit(n)
+	}
+}
+
+// leave counts n bytes of a body that nobody has to read any more.
+func (c *ClientConn) leave(n int) {
+	c.engine.unread.Add(int64(-n))
+	back := min(n, c.in.lent)
+	c.in.lent -= back
+	c.credit(n - back)
 }
 
 // A body is that of a request, as far as it has come.
@@ -160,7 +182,7 @@ func (s *stream) receive(p []byte) {
 	b.got += int64(len(p))
 	if length := s.exchange.Request.Length; length >= 0 && !s.connect && b.got > length {
 		s.refuseBody(message.ErrLengthDisagrees)
-		s.conn.credit(len(p))
+		s.conn.leave(len(p))
 		return
 	}
 	for len(p) > 0 {
@@ -226,7 +248,7 @@ func (s *stream) settle() {
 	}
 	first := &b.chunks[0]
 	first.from += b.taken
-	s.conn.credit(b.taken)
+	s.conn.leave(b.taken)
 	s.returnWindow(b.taken)
 	b.taken = 0
 	if first.from == len(first.buf) {
@@ -240,7 +262,7 @@ func (s *stream) drop() {
 	b := &s.body
 	b.dropped, b.taken = true, 0
 	for i := range b.chunks {
-		s.conn.credit(len(b.chunks[i].buf) - b.chunks[i].from)
+		s.conn.leave(len(b.chunks[i].buf) - b.chunks[i].from)
 		s.conn.engine.buffers.give(b.chunks[i].buf)
 		b.chunks[i].buf = nil
 	}

@@ -27,9 +27,10 @@ type Engine struct {
 
 	date     message.Clock
 	buffers  buffers
-	streams  sync.Pool   // of *stream
-	retired  atomic.Bool // connections may end
-	draining atomic.Bool // and idle ones do
+	streams  sync.Pool    // of *stream
+	retired  atomic.Bool  // connections may end
+	draining atomic.Bool  // and idle ones do
+	unread   atomic.Int64 // bytes of bodies that have come
 
 	mu      sync.Mutex               // taken before that of a connection
 	conns   map[*ClientConn]struct{} // those that are not closed

@@ -211,7 +211,10 @@ func (c *ClientConn) takeWindow(h *header, payload []byte) fault {
 		return noFault
 	}
 	s := c.find(h.stream)
-	if s == nil || s.gone {
+	switch {
+	case more == 0 && s == nil:
+		return protocolFault // the answer was quicker, and a reset would be of nothing
+	case s == nil || s.gone:
 		return noFault // "WINDOW_UPDATE can be sent [...] on a "half-closed" or "closed" stream" section 6.9
 	}
 	if s.reply.window += more; more == 0 || s.reply.window > windowMost {
