@@ -47,6 +47,8 @@ type world struct {
 	block  bytes.Buffer
 	ended  chan struct{}
 
+	scratch [frameBytesLeast]byte
+
 	mu      sync.Mutex
 	refused []string
 	last    uint32 // stream
