@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -171,7 +172,6 @@ func TestH2WebSocket(t *testing.T) {
 // An h2Tunnel is the stream of an extended CONNECT.
 type h2Tunnel struct {
 	talk *h2Talk
-	rest string
 }
 
 func openH2Tunnel(t *testing.T, conn net.Conn, path string) *h2Tunnel {
@@ -217,4 +217,40 @@ func (c *h2Tunnel) Read(p []byte) (int, error) {
 	n := copy(p, said.body)
 	said.body = said.body[n:]
 	return n, nil
+}
+
+// TestH2Browser has Chromium load a page of 200 things and open a WebSocket, all on one
+// connection of HTTP/2.
+func TestH2Browser(t *testing.T) {
+	chromium := tool(t, "chromium")
+	s := newScene(t)
+	h := s.h2Shop("node")
+	browser := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors",
+		"--user-data-dir="+s.path("browser"), "--host-resolver-rules=MAP shop.test 127.0.0.1", "https://shop.test:"+port(h.https)+"/page")
+	browser.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	browser.Cancel = func() error { return syscall.Kill(-browser.Process.Pid, syscall.SIGKILL) }
+	browser.WaitDelay = patience
+	said := new(strings.Builder)
+	browser.Stdout, browser.Stderr = said, said
+	s.must(browser.Start())
+	t.Cleanup(func() {
+		_ = browser.Cancel()
+		_ = browser.Wait() // it was killed
+		if t.Failed() {
+			t.Log(said)
+		}
+	})
+	const want = "/report?ok=200&h2=200&ws=hello"
+	if !until(6*patience, func() bool { return len(h.find("request answered", "target=/report*")) > 0 }) {
+		t.Fatal("the browser reports nothing")
+	}
+	if len(h.find("request answered", "target="+want)) != 1 {
+		t.Errorf("the browser reports %v, want %s", h.find("request answered", "target=/report*"), want)
+	}
+	_ = browser.Cancel()
+	if !until(patience, func() bool {
+		return len(h.find("request answered", "target=/ws", "protocol=HTTP/2", "status=101")) == 1
+	}) {
+		t.Error("no WebSocket over HTTP/2 in the log")
+	}
 }

@@ -114,4 +114,3 @@ func (c *client) getH2() error {
 		}
 	}
 }
-
