@@ -143,8 +143,8 @@ func TestH2Go(t *testing.T) {
 		})
 	}
 	asking.Wait()
-	if lines := h.find("request answered", "protocol=HTTP/2"); len(lines) != 100 {
-		t.Errorf("%d lines in the log", len(lines))
+	if !until(patience, func() bool { return len(h.find("request answered", "protocol=HTTP/2")) == 100 }) {
+		t.Errorf("%d lines in the log", len(h.find("request answered", "protocol=HTTP/2")))
 	}
 }
 

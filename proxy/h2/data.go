@@ -152,6 +152,7 @@ func (c *ClientConn) leave(n int) {
 type body struct {
 	chunks   []chunk
 	taken    int   // of the first chunk, by the last Next
+	length   int64 // by Content-Length, 0 where there is none to come; -1 when only its end will tell
 	got      int64 // bytes, all in all
 	read     int64 // of these, by Next
 	paced    int64 // of these, are in pace
@@ -180,7 +181,7 @@ func (s *stream) takes() bool {
 func (s *stream) receive(p []byte) {
 	b := &s.body
 	b.got += int64(len(p))
-	if length := s.exchange.Request.Length; length >= 0 && !s.connect && b.got > length {
+	if b.length >= 0 && b.got > b.length {
 		s.refuseBody(message.ErrLengthDisagrees)
 		s.conn.leave(len(p))
 		return
@@ -211,7 +212,7 @@ func (s *stream) newChunk(large bool) []byte {
 // payload lengths" RFC 9113, section 8.1.1.
 func (s *stream) endBody() {
 	s.body.ended = true
-	if length := s.exchange.Request.Length; length >= 0 && !s.connect && s.body.got != length {
+	if s.body.length >= 0 && s.body.got != s.body.length {
 		s.refuseBody(message.ErrLengthDisagrees)
 		return
 	}
@@ -359,7 +360,7 @@ func (s *stream) Ready() bool {
 func (s *stream) ahead() int {
 	b := &s.body
 	n := int(b.got - b.read)
-	if n > 0 && b.got == s.exchange.Request.Length && !b.ended {
+	if n > 0 && b.got == b.length && !b.ended {
 		n--
 	}
 	return n
@@ -370,5 +371,5 @@ func (s *stream) ahead() int {
 func (s *stream) Whole() bool {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
-	return s.body.ended && s.body.refusal == nil && s.exchange.Request.Length >= 0
+	return s.body.ended && s.body.refusal == nil && s.body.length >= 0
 }

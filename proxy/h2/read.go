@@ -28,12 +28,14 @@ func (c *ClientConn) take() *message.Refusal {
 		return nil
 	}
 	for {
+		before := len(c.out.buf)
 		more, fault := c.takeFrame()
+		c.out.owed += len(c.out.buf) - before
 		if fault.refusal != nil {
 			c.abandon(fault.code)
 			return fault.refusal
 		}
-		if len(c.out.buf) > unreadMost {
+		if c.out.owed > unreadMost {
 			c.fail(errUnread)
 			return message.ErrUnread
 		}

@@ -11,7 +11,7 @@ import (
 func (s *stream) begin(h *head, end bool) *message.Refusal {
 	req := &s.exchange.Request
 	s.body.ended = end
-	req.Length = -1
+	req.Length, s.body.length = -1, -1
 	s.setPseudo(&h.strings)
 	if h.refusal != nil {
 		return h.refusal
@@ -138,6 +138,7 @@ func (s *stream) takeFraming(end bool) *message.Refusal {
 	if s.connect {
 		return s.beginConnect()
 	}
+	s.body.length = req.Length
 	return nil
 }
 

@@ -77,7 +77,7 @@ func (s *stream) recycle() {
 // serve runs the exchange.
 func (s *stream) serve() {
 	c := s.conn
-	if s.refusal == nil && s.exchange.Request.Length == 0 && !s.connect {
+	if s.refusal == nil && s.body.length == 0 {
 		s.awaitNothing()
 	}
 	if s.refusal != nil {

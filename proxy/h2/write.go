@@ -17,6 +17,7 @@ import (
 type output struct {
 	buf          []byte
 	batch        uint64    // number of buf
+	owed         int       // bytes of buf that answer frames
 	sent         uint64    // batches
 	flushing     bool      // the flusher is there, or about to be
 	window       int       // what the client takes of all bodies
@@ -29,8 +30,9 @@ type output struct {
 // headRoom is room that takeOut leaves for a head: more than most need.
 const headRoom = 4 << 10
 
-// unreadMost bounds what is kept for a client that sends and does not read.
-const unreadMost = 3 * largeBytes
+// unreadMost bounds the answers to frames that are kept for a client that sends and does not
+// read.
+const unreadMost = 2 * largeBytes
 
 var errUnread = errors.New("h2: answers are not read")
 
@@ -239,7 +241,7 @@ func (c *ClientConn) flushOut() {
 			continue
 		}
 		batch := c.out.buf
-		c.out.buf = nil
+		c.out.buf, c.out.owed = nil, 0
 		c.out.batch++
 		c.mu.Unlock()
 		err := c.send(batch)
