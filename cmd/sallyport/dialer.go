@@ -25,7 +25,7 @@ import (
 //
 // It has no file, no network and no capability, and reads messages of eight bytes from
 // cores, which may be anybody's by then. What it can be made to do is to connect to one of
-// the sockets of the plan, which is what a core is there for. It has 35 system calls.
+// the sockets of the plan, which is what a core is there for. It has 37 system calls.
 type dialer struct {
 	log   *slog.Logger
 	lists lists

@@ -137,6 +137,9 @@ func hasID(status, id string) bool {
 	text, _ := os.ReadFile(status)
 	for line := range strings.Lines(string(text)) {
 		name, ids, _ := strings.Cut(line, ":")
+		if name == "State" && strings.HasPrefix(ids, "\tZ") { // the dead do nothing more
+			return false
+		}
 		if (name == "Uid" || name == "Gid" || name == "Groups") && slices.Contains(strings.Fields(ids), id) {
 			return true
 		}

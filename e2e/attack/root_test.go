@@ -16,20 +16,20 @@ import (
 // without another's, which has a neighbour's socket too.
 func (p *place) build(t *testing.T, bin string) {
 	t.Helper()
-	part, err := unix.MemfdCreate("part", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	list, err := unix.MemfdCreate("sockets", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	must(t, err)
-	text, err := json.Marshal([]string{p.App, p.Mixed + "/web.sock"})
+	text, err := json.Marshal([]struct{ Path string }{{p.App}, {p.Mixed + "/web.sock"}})
 	must(t, err)
-	_, err = unix.Write(part, text)
+	_, err = unix.Write(list, text)
 	must(t, err)
-	_, err = unix.FcntlInt(uintptr(part), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+	_, err = unix.FcntlInt(uintptr(list), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
 	must(t, err)
 	leash, news := pair(t), pair(t)
 	program, err := os.OpenFile(bin+"/sallyport", unix.O_PATH, 0)
 	must(t, err)
 	mason := exec.Command(bin+"/sallyport", "stage", "mason", "full", fmt.Sprint(coreUID), fmt.Sprint(coreUID),
-		"part,leash,news,stage-program", "", "sallyport", "mason", "part,leash,news")
-	memory := os.NewFile(uintptr(part), "part")
+		"sockets,leash,news,stage-program", "", "sallyport", "mason", "sockets,leash,news")
+	memory := os.NewFile(uintptr(list), "sockets")
 	mason.ExtraFiles = []*os.File{memory, leash[1], news[1], program}
 	mason.Stderr = os.Stderr
 	must(t, mason.Start())
