@@ -81,6 +81,7 @@ const (
 type ending struct {
 	away     bool  // the client was told to go elsewhere with what is new
 	answered bool  // since then a stream had its exchange, or has
+	looked   bool  // while draining, since the last stream
 	final    bool  // the client was told which stream is the last
 	fatal    bool  // it broke the protocol: it is told, and nothing of it is read any more
 	closing  bool  // all was said
@@ -122,8 +123,9 @@ func (c *ClientConn) serve() {
 		case err == nil:
 			c.report(c.take())
 		case err == loop.ErrWouldBlock:
-			c.park()
-			return
+			if c.park() {
+				return
+			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			refusal, over := c.timeUp()
 			c.report(refusal)
@@ -176,22 +178,31 @@ func (c *ClientConn) drained() bool {
 	return c.records != nil && !c.in.full && c.records.Drained() && !c.raw.Ready()
 }
 
-// park leaves the connection to the loop.
-func (c *ClientConn) park() {
+// park leaves the connection to the loop, and reports whether it has. One that is to end
+// because it is idle is looked at once more before: what has come by then is answered.
+func (c *ClientConn) park() bool {
 	c.mu.Lock()
 	in := &c.in
+	last := c.engine.draining.Load() && len(c.streams) == 0
+	if last && !c.ending.looked {
+		c.ending.looked = true
+		c.mu.Unlock()
+		c.raw.Look()
+		return false
+	}
 	in.partial = in.from < in.to
 	if !in.partial {
 		c.engine.buffers.give(in.buf)
 		in.buf = nil
 	}
-	if c.engine.draining.Load() && len(c.streams) == 0 {
+	if last {
 		c.sayLast(c.last, codeNone)
 		c.kick()
 	}
 	c.limit()
 	c.mu.Unlock()
 	c.raw.Idle(c.resume)
+	return true
 }
 
 // limit sets the limit for the next bytes, where another one is due than stands. Bytes
@@ -338,7 +349,9 @@ func (c *ClientConn) remove(s *stream) {
 		if cap(c.streams) > streamsKept {
 			c.streams = nil
 		}
-		if c.ending.away && c.ending.answered || c.engine.draining.Load() {
+		if c.engine.draining.Load() {
+			c.lookAgain()
+		} else if c.ending.away && c.ending.answered {
 			c.sayLast(c.last, codeNone)
 		}
 		c.limit()

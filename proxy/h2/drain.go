@@ -83,6 +83,11 @@ func (c *ClientConn) drain() {
 		c.out.buf = append(appendHeader(c.takeOut(), pingBytes, kindPing, 0, 0), lastPing...)
 		return
 	}
+	c.lookAgain()
+}
+
+// lookAgain has the reader come, unless it is there, or no more comes.
+func (c *ClientConn) lookAgain() {
 	c.raw.Look()
 	if c.raw.Claim() {
 		c.raw.Run(c.resume)

@@ -76,6 +76,11 @@ func TestConnectionWindow(t *testing.T) {
 // TestReceiveWindows: a body of any length comes through the windows, which are given back as
 // it is read, and no more of it is kept than they let.
 func TestReceiveWindows(t *testing.T) {
+	t.Run("lent", func(t *testing.T) { receiveWindows(t, 0) })
+	t.Run("all is lent to others", func(t *testing.T) { receiveWindows(t, lentMost) })
+}
+
+func receiveWindows(t *testing.T, others int64) {
 	const size = 3 << 20
 	w := start(t, testLimits(), func(ex *message.Exchange) {
 		total := 0
@@ -91,6 +96,7 @@ func TestReceiveWindows(t *testing.T) {
 		}
 		replies(fmt.Sprint(total))(ex)
 	})
+	w.engine.unread.Store(others)
 	w.greet()
 	w.say(w.head(1, 0, post()...))
 	windows := map[uint32]int{0: connWindow, 1: streamWindow}
@@ -121,8 +127,8 @@ func TestReceiveWindows(t *testing.T) {
 			break
 		}
 	}
-	if n := w.engine.unread.Load(); n != 0 {
-		t.Errorf("%d bytes unread", n)
+	if n := w.engine.unread.Load(); n != others {
+		t.Errorf("%d bytes unread", n-others)
 	}
 }
 
@@ -321,7 +327,7 @@ func TestIdleIsSmall(t *testing.T) {
 	w.say(w.head(1, flagEndStream, get()...))
 	w.wants("1: head :status=200 x=y content-length=2  end false", `1: data "ok" end true`)
 	w.eventually("no buffer", func(c *ClientConn) bool {
-		return c.in.buf == nil && c.out.buf == nil && c.out.waiting == nil && c.in.block.bytes == nil && !c.out.flushing
+		return c.out.buf == nil && c.out.waiting == nil && c.in.block.bytes == nil && !c.out.flushing
 	})
 }
 
@@ -336,4 +342,41 @@ func TestContinue(t *testing.T) {
 	w.wants("1: head :status=200 x=y content-length=5  end false", `1: data "hello" end true`)
 	w.say(w.head(3, 0, post("expect: 100-continue")...), frame(kindData, flagEndStream, 3, bytes.Repeat([]byte("x"), 3)...))
 	w.wants("3: head :status=200 x=y content-length=3  end false", `3: data "xxx" end true`)
+}
+
+// TestLastByte: nobody has all of a body with a length before its client has ended it.
+func TestLastByte(t *testing.T) {
+	read := make(chan string, 10)
+	w := start(t, testLimits(), func(ex *message.Exchange) {
+		for {
+			piece, err := ex.Stream.Next()
+			if err != nil {
+				read <- fmt.Sprint(err)
+				break
+			}
+			read <- string(piece)
+		}
+		replies("")(ex)
+	})
+	next := func() string {
+		select {
+		case piece := <-read:
+			return piece
+		case <-time.After(patience):
+			return "nothing"
+		}
+	}
+	w.greet()
+	w.say(w.head(1, 0, post("content-length: 5")...), frame(kindData, 0, 1, []byte("hello")...))
+	if got := next(); got != "hell" {
+		t.Errorf("read %q", got)
+	}
+	w.say(frame(kindPing, 0, 0, make([]byte, 8)...))
+	w.wants(`0: kind 6 flags 1 "\x00\x00\x00\x00\x00\x00\x00\x00"`)
+	w.say(frame(kindData, flagEndStream, 1))
+	for _, want := range []string{"o", "EOF"} {
+		if got := next(); got != want {
+			t.Errorf("read %q, want %q", got, want)
+		}
+	}
 }

@@ -103,7 +103,7 @@ func (c *ClientConn) takeSection(id uint32, end bool, section []byte) fault {
 // admit has s served.
 func (c *ClientConn) admit(s *stream) {
 	c.served++
-	c.ending.answered = true
+	c.ending.answered, c.ending.looked = true, false
 	c.streams = append(c.streams, s)
 	if len(c.streams) == 1 {
 		c.limit()
