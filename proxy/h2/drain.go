@@ -1,5 +1,7 @@
 package h2
 
+import "slices"
+
 // This file is how an engine ends, as h1's drain.go has it. GOAWAY is what Connection: close
 // is there: a client that was told so goes elsewhere with what is new, and what it has sent
 // by then is answered. "A server that is attempting to gracefully shut down a connection
@@ -72,8 +74,14 @@ func (c *ClientConn) retire() {
 	if c.ending.away || c.ending.fatal || !c.in.greeted {
 		return
 	}
-	c.ending.away, c.ending.answered = true, len(c.streams) > 0
+	c.ending.away, c.ending.answered = true, c.owes()
 	c.out.buf = appendGoAway(c.takeOut(), streamMost, codeNone)
+}
+
+// owes reports whether a stream has still an answer to end. One that has none may be here a
+// little longer, when its client has asked for the next thing.
+func (c *ClientConn) owes() bool {
+	return slices.ContainsFunc(c.streams, func(s *stream) bool { return !s.finished })
 }
 
 // drain has the reader look once more and end the connection, if it is idle.
