@@ -193,7 +193,7 @@ func (c *h2Client) pumpChunk() (more bool, err error) {
 		s.left = left
 		return n > 0 && err == nil, err
 	}
-	text := string(c.said)
+	text := c.said // 10 MiB, perhaps: not copied
 	if s.inChunk { // the CRLF behind it
 		if len(text) < 2 {
 			return false, nil
@@ -201,11 +201,11 @@ func (c *h2Client) pumpChunk() (more bool, err error) {
 		c.said, s.inChunk = c.said[2:], false
 		return true, nil
 	}
-	line, rest, ok := strings.Cut(text, "\r\n")
+	line, rest, ok := bytes.Cut(text, []byte("\r\n"))
 	if !ok {
 		return false, nil
 	}
-	size, _, _ := strings.Cut(line, ";")
+	size, _, _ := strings.Cut(string(line), ";")
 	n, err := strconv.ParseInt(size, 16, 32)
 	if err != nil {
 		return false, err
@@ -214,19 +214,19 @@ func (c *h2Client) pumpChunk() (more bool, err error) {
 		c.said, s.chunk, s.inChunk = c.said[len(text)-len(rest):], int(n), true
 		return true, nil
 	}
-	if strings.HasPrefix(rest, "\r\n") {
+	if bytes.HasPrefix(rest, []byte("\r\n")) {
 		c.said = c.said[len(text)-len(rest)+2:]
 		c.frame(0, 1, c.last, nil)
 		s.sent = true
 		return true, nil
 	}
-	trailer, rest, ok := strings.Cut(rest, "\r\n\r\n")
+	trailer, rest, ok := bytes.Cut(rest, []byte("\r\n\r\n"))
 	if !ok {
 		return false, nil
 	}
 	c.said = c.said[len(text)-len(rest):]
 	c.section.Reset()
-	c.fields(strings.Split(trailer, "\r\n"))
+	c.fields(strings.Split(string(trailer), "\r\n"))
 	c.frame(1, 5, c.last, c.section.Bytes())
 	s.sent = true
 	return true, nil
