@@ -106,7 +106,9 @@ func (c *ClientConn) spliceFrom(source message.Spliceable) (sent int64, err erro
 	if err := c.Flush(); err != nil {
 		return 0, err
 	}
-	for ; ahead > 0; ahead = source.Ahead() {
+	// Asked again: a client that has fallen behind at the flush may have made the source have
+	// the rest drained by somebody else.
+	for ahead = source.Ahead(); ahead > 0; ahead = source.Ahead() {
 		n, err := source.Splice(pipe.In(), int(min(ahead, int64(pipe.Size()))))
 		if err != nil {
 			return sent, sourceError(err)
