@@ -30,6 +30,7 @@ import (
 	"sallyport/conf"
 	"sallyport/proxy"
 	"sallyport/proxy/h1"
+	"sallyport/proxy/h2"
 	"sallyport/proxy/message"
 	"sallyport/sockets/loop"
 	"sallyport/upstream"
@@ -46,27 +47,46 @@ type story struct {
 	unix   bool              // clients come by a unix socket; such a story is told over plain h1 only
 	spare  bool              // the app has a first member that nobody listens on
 	live   bool              // the app is to have the request as it comes: such a story is told without buffering only
+	h1     bool              // it is about the syntax of HTTP/1, or what only that has
 	buffer bool              // bodies wait; run sets it
 	app    func(*appSide)    // runs once for every connection to the app; nil: the app wants none
 	client func(*clientSide) // runs once
 }
 
+// A protocol is what client and engine speak.
+type protocol struct {
+	name       string
+	secure, h2 bool
+}
+
+// protocols are all that there are.
+func protocols() []protocol {
+	return []protocol{{name: "h1"}, {name: "h1+tls", secure: true}, {name: "h2", h2: true}, {name: "h2+tls", secure: true, h2: true}}
+}
+
 // run tells s over every engine, with and without buffering.
 func run(t *testing.T, s story) {
 	t.Helper()
-	for _, buffer := range []bool{false, true} {
-		engine := "/h1"
-		if s.buffer = buffer; buffer {
-			engine += "+buffer"
+	for _, p := range protocols() {
+		if s.unix && p != protocols()[0] || s.h1 && p.h2 {
+			continue
 		}
-		if buffer && s.live {
-			return
-		}
-		t.Run(s.name+engine, func(t *testing.T) { tell(t, s, false) })
-		if !s.unix {
-			t.Run(s.name+engine+"+tls", func(t *testing.T) { tell(t, s, true) })
+		s.buffer = false
+		t.Run(s.name+"/"+p.name, func(t *testing.T) { tell(t, s, p) })
+		if s.buffer = true; !s.live {
+			t.Run(s.name+"/"+p.name+"+buffer", func(t *testing.T) { tell(t, s, p) })
 		}
 	}
+}
+
+// An engine is one of those that serve clients.
+type engine interface {
+	Start(net.Conn, *loop.Conn, message.Peer)
+	StartSecure(net.Conn, *loop.Records, message.Peer)
+	Retire()
+	Drain()
+	CutExchanges() (<-chan struct{}, int)
+	CutTunnels() int
 }
 
 // patience bounds every wait of a test. It is no limit of anything that is tested.
@@ -75,11 +95,11 @@ const patience = 20 * time.Second
 // A world is what one telling needs.
 type world struct {
 	*testing.T
-	plan     *conf.Core
-	shared   *board.Board
-	loop     *loop.Loop
-	engine   *h1.Engine
-	secure   bool
+	plan   *conf.Core
+	shared *board.Board
+	loop   *loop.Loop
+	engine engine
+	protocol
 	front    net.Listener
 	behind   net.Listener
 	app      func(*appSide)
@@ -88,11 +108,14 @@ type world struct {
 	log      *logLines
 	meter    *proxy.Meter
 	arena    *spool.Arena
+
+	mu      sync.Mutex
+	clients []net.Conn // all that were dialed; guarded by mu
 }
 
-func tell(t *testing.T, s story, secure bool) {
+func tell(t *testing.T, s story, p protocol) {
 	before := runtime.NumGoroutine()
-	w := &world{T: t, secure: secure, app: s.app, log: new(logLines)}
+	w := &world{T: t, protocol: p, app: s.app, log: new(logLines)}
 	folder := t.TempDir()
 	socket := filepath.Join(folder, "app")
 	w.plan = plainPlan(socket)
@@ -122,9 +145,13 @@ func tell(t *testing.T, s story, secure bool) {
 	w.meter = &forwarder.Meter
 	w.arena = openSpool(t, w.plan.Spool)
 	forwarder.Buffer(w.arena)
+	ended := func(message.Peer) { w.serving.Done() }
 	w.engine = &h1.Engine{
 		Handler: forwarder, Limits: w.plan.Limits, Buffers: buffers,
-		Refused: forwarder.Refused, Ended: func(message.Peer) { w.serving.Done() },
+		Refused: forwarder.Refused, Ended: ended,
+	}
+	if p.h2 {
+		w.engine = &h2.Engine{Handler: forwarder, Limits: w.plan.Limits, Refused: forwarder.Refused, Ended: ended}
 	}
 	w.serving.Add(2)
 	go w.acceptClients()
@@ -155,6 +182,9 @@ func openSpool(t *testing.T, plan conf.Spool) *spool.Arena {
 // settle waits until nothing of a telling is left.
 func (w *world) settle(before int) {
 	w.Helper()
+	for _, client := range w.clients {
+		client.Close()
+	}
 	done := make(chan struct{})
 	go func() { w.serving.Wait(); close(done) }()
 	select {
@@ -216,6 +246,7 @@ func plainPlan(sockets ...string) *conf.Core {
 		Limits: conf.Limits{
 			HeadBytes: 32 << 10, Fields: 100, LineBytes: 8 << 10, HeadTime: patience,
 			BodyIdle: patience, WriteIdle: patience, KeepaliveIdle: patience,
+			Streams: 100, StreamResets: 400, ControlFrames: 2000,
 		},
 		Log: conf.Log{Access: true, Level: "info"},
 	}
@@ -336,10 +367,15 @@ func (w *world) dial() *clientSide {
 	if err == nil && w.secure {
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: "app.test"})
 	}
+	if err == nil && w.h2 {
+		conn, err = newH2Client(conn)
+	}
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.Cleanup(func() { conn.Close() })
+	w.mu.Lock()
+	w.clients = append(w.clients, conn)
+	w.mu.Unlock()
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	return &clientSide{side{world: w, Conn: conn, r: bufio.NewReader(conn), client: true}}
 }
