@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -296,8 +297,9 @@ func TestRefusedStreams(t *testing.T) {
 	w.wants("7: head :status=200 x=y content-length=2  end false", `7: data "ok" end true`)
 }
 
-// TestTogether: the answers of a turn go out in one write.
+// TestTogether: the answers of a turn go out in one write, on one processor, as a core has it.
 func TestTogether(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	release := make(chan struct{})
 	w := start(t, testLimits(), func(ex *message.Exchange) { <-release; replies("ok")(ex) })
 	w.greet()
@@ -315,7 +317,7 @@ func TestTogether(t *testing.T) {
 	}
 	var after uint64
 	w.eventually("nothing to send", func(c *ClientConn) bool { after = c.out.batch; return !c.out.flushing })
-	if after-before > 5 { // one, were there one processor
+	if after-before > 2 { // a second, if the runtime has interrupted one of them
 		t.Errorf("%d writes for 10 answers", after-before)
 	}
 }
