@@ -28,9 +28,9 @@ type duty struct {
 	// The rest is the main warden's; zero for others, which are on a leash.
 
 	Board     board.Plan  // no rows: there is none; made by furnish, as the next two
-	Follows   int         // the number of the plan that this one was compared with; 0 of a start
 	Apps      []appDuty   // those of the board
 	Spools    int         // files in which bodies wait, one for each row of the board
+	Follows   int         // the number of the plan that this one was compared with; 0 of a start
 	Listeners []listening // also those of an app's warden
 	Siblings  []sibling
 	Starter   int            // uid whose orders count, beside 0

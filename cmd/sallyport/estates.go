@@ -175,6 +175,7 @@ func (w *warden) takeEstate(parcel int) (*estate, error) {
 		err = w.sendTable(e.number, table)
 		unix.Close(table)
 		if err != nil {
+			w.forgetSockets(e.number)
 			return nil, errors.Join(err, e.close(w.estate.ground), closeDoors(doors))
 		}
 	}
@@ -209,6 +210,7 @@ func (w *warden) sameEstate() (*estate, error) {
 	}
 	message := sockets.Keeping{Table: e.number, Like: w.estate.number}.Append(nil)
 	if err := sockets.Send(w.keeperLeash(), message); err != nil {
+		w.forgetSockets(e.number)
 		return nil, errors.Join(fmt.Errorf("certificates for the keeper: %w", err), e.close(e.ground))
 	}
 	w.estates = append(w.estates, e)

@@ -67,17 +67,29 @@ func (w *warden) keepSockets(number int, list sockets.Gifts) error {
 	w.kept.tables[number] = list
 	message := sockets.Keeping{Table: number}.Append(nil)
 	w.passOn(message, parcel)
-	if w.rooms.root == 0 {
-		return nil
-	}
 	fd, err := list.FD("sockets")
 	if err == nil {
-		err = sendOn(w.rooms.news, message, fd)
+		err = w.tellMason(message, fd)
 	}
 	if err != nil {
+		w.forgetSockets(number)
 		return fmt.Errorf("sockets of the new plan: mason: %w", err)
 	}
 	return nil
+}
+
+// masonTellTime is how long the mason, which reads at once, may leave no room for a message.
+const masonTellTime = time.Second
+
+// tellMason sends the mason a message, if there is a root. One that stalls must not stall us.
+func (w *warden) tellMason(message []byte, descriptors ...int) error {
+	if w.rooms.root == 0 {
+		return nil
+	}
+	if err := w.rooms.news.SetWriteDeadline(time.Now().Add(masonTellTime)); err != nil {
+		return err
+	}
+	return sendOn(w.rooms.news, message, descriptors...)
 }
 
 // forgetSockets has both forget the list of a plan that no core lives of any more.
@@ -88,10 +100,7 @@ func (w *warden) forgetSockets(number int) {
 	w.forget(number)
 	message := sockets.Keeping{Table: number, Forget: true}.Append(nil)
 	w.passOn(message)
-	if w.rooms.root == 0 {
-		return
-	}
-	if err := sendOn(w.rooms.news, message); err != nil {
+	if err := w.tellMason(message); err != nil {
 		w.log.Warn("folders not taken out of the root", "error", err)
 	}
 }

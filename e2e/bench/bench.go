@@ -139,9 +139,14 @@ func (b *bench) tls() *tls.Config {
 
 // startApp starts an app on a socket of its own.
 func (b *bench) startApp(keep bool) (*child, string, error) {
-	socket, mode := b.path("closes.sock"), "closes"
+	// A folder of their own, as apps have it: what is in one with other sockets, cores of ours
+	// come to by the dialer.
+	if err := os.MkdirAll(b.path("app"), 0o755); err != nil {
+		return nil, "", err
+	}
+	socket, mode := b.path("app/closes.sock"), "closes"
 	if keep {
-		socket, mode = b.path("keeps.sock"), "keep"
+		socket, mode = b.path("app/keeps.sock"), "keep"
 	}
 	_ = os.Remove(socket) // of the app before, if there was one
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
