@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,11 +31,11 @@ func pipesOpen(t *testing.T) (count int) {
 
 // long is a text of n bytes in which each place can be told from another.
 func long(n int) string {
-	var b strings.Builder
-	for i := 0; b.Len() < n; i++ {
-		fmt.Fprintf(&b, "%08d ", i)
+	b := make([]byte, 0, n+10)
+	for i := int64(1e8); len(b) < n; i++ { // nine digits, so that all are as long
+		b = append(strconv.AppendInt(b, i, 10), ' ')
 	}
-	return b.String()[:n]
+	return string(b[:n])
 }
 
 // runPiped runs s, wants a pipe to have carried bytes where it can, and none to

@@ -1,12 +1,12 @@
 package proxy_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"sallyport/conf"
@@ -30,13 +30,13 @@ func echo(a *appSide) {
 }
 
 // tenMiB is 10 MiB in which no two places look alike.
-func tenMiB() string {
-	var b bytes.Buffer
-	for i := 0; b.Len() < 10<<20; i++ {
-		fmt.Fprintf(&b, "%d,", i)
+var tenMiB = sync.OnceValue(func() string {
+	b := make([]byte, 0, 10<<20+32)
+	for i := int64(0); len(b) < 10<<20; i++ {
+		b = append(strconv.AppendInt(b, i, 10), ',')
 	}
-	return b.String()[:10<<20]
-}
+	return string(b[:10<<20])
+})
 
 func inChunks(body string, size int) string {
 	var b strings.Builder
