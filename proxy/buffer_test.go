@@ -1,10 +1,8 @@
 package proxy_test
 
 import (
-	"crypto/tls"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -247,35 +245,6 @@ func TestSpoolFull(t *testing.T) {
 		c.say(rest)
 		c.want("POST", 200, body)
 	}})
-}
-
-// trickle sends text, slower than anybody would, until it is over.
-func (c *clientSide) trickle(text string, over <-chan struct{}) {
-	beat := time.NewTicker(20 * ms)
-	defer beat.Stop()
-	for ; len(text) > 0; text = text[1:] {
-		select {
-		case <-beat.C:
-			_, _ = io.WriteString(c.Conn, text[:1]) // the test ends with its connection
-		case <-over:
-			return
-		}
-	}
-}
-
-// reset leaves without a farewell, which would wait behind what was not read.
-func (c *clientSide) reset() {
-	conn := c.Conn
-	if gateway, ok := conn.(*h2Client); ok {
-		conn = gateway.Conn
-	}
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
-	}
-	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
-		c.fail("%v", err)
-	}
-	conn.Close()
 }
 
 // TestDrainedReplies: an app is rid of a reply whose client does not read, and the client
