@@ -58,7 +58,8 @@ func TestMemberLost(t *testing.T) {
 	_ = members["a"].Wait() // how it ends is its own business
 	lost := h.wait(t, "member lost", "socket="+s.path("app/a.sock"), "errno=ENOENT")
 	t.Log(lost.text)
-	during := s.shopStatus()
+	var during appReport
+	await(t, "the end of what it still had", func() bool { during = s.shopStatus(); return during.Members[0].InFlight == 0 })
 	if a, b := during.Members[0], during.Members[1]; a.State != "out" || a.Why == "" || a.Ejections != 1 || b.State != "up" || b.Ejections != 0 {
 		t.Errorf("%+v", during)
 	}
