@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A side is one end of a story.
@@ -202,8 +205,8 @@ func (c *clientSide) trickle(text string, over <-chan struct{}) {
 	}
 }
 
-// reset leaves without a farewell, which would wait behind what was not read.
-func (c *clientSide) reset() {
+// socket is what is below all protocols.
+func (c *clientSide) socket() *net.TCPConn {
 	conn := c.Conn
 	if gateway, ok := conn.(*h2Client); ok {
 		conn = gateway.Conn
@@ -211,7 +214,26 @@ func (c *clientSide) reset() {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
+	return conn.(*net.TCPConn)
+}
+
+// arrived waits until the other end's kernel has all that was said (tcp(7), SIOCOUTQ):
+// on a busy machine that is later than the write, on loopback too.
+func (c *clientSide) arrived() {
+	raw, err := c.socket().SyscallConn()
+	for left := -1; err == nil && left != 0; c.yield() {
+		ctlErr := raw.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+		err = errors.Join(err, ctlErr)
+	}
+	if err != nil {
+		c.fail("%v", err)
+	}
+}
+
+// reset leaves without a farewell, which would wait behind what was not read.
+func (c *clientSide) reset() {
+	conn := c.socket()
+	if err := conn.SetLinger(0); err != nil {
 		c.fail("%v", err)
 	}
 	conn.Close()
