@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -145,6 +146,43 @@ func TestH2Go(t *testing.T) {
 	asking.Wait()
 	if !until(patience, func() bool { return len(h.find("request answered", "protocol=HTTP/2")) == 100 }) {
 		t.Errorf("%d lines in the log", len(h.find("request answered", "protocol=HTTP/2")))
+	}
+}
+
+// TestH2Reload: reloads lose no stream. The clients send bodies, which nobody would send a
+// second time, and go on as GOAWAY tells them (RFC 9113, section 6.8).
+func TestH2Reload(t *testing.T) {
+	s := newScene(t)
+	h := s.h2Shop("gunicorn-gthread")
+	ctx, stop := context.WithTimeout(t.Context(), loadMax)
+	defer stop()
+	var asking sync.WaitGroup
+	var asked, lost atomic.Int64
+	for range 2 {
+		client := s.goClient(h)
+		for range 4 { // streams of one connection
+			asking.Go(func() {
+				for ctx.Err() == nil {
+					if err := postOnce(client, "https://shop.test/echo", []byte("a body")); err != nil {
+						t.Error(err)
+						lost.Add(1)
+					}
+					asked.Add(1)
+				}
+			})
+		}
+	}
+	const reloads = 8
+	for generation := 2; generation < 2+reloads; generation++ {
+		enough := asked.Load() + 50
+		await(t, "more requests", func() bool { return asked.Load() >= enough })
+		s.reload(h, generation)
+	}
+	stop()
+	asking.Wait()
+	t.Logf("%d requests, %d lost by %d reloads", asked.Load(), lost.Load(), reloads)
+	if n := len(h.find("request answered", "protocol=HTTP/1.1")); n != 0 {
+		t.Errorf("%d requests came by HTTP/1.1", n)
 	}
 }
 
