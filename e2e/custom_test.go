@@ -53,9 +53,9 @@ func (c *custom) askLoop(ctx context.Context, address string, number int) {
 	for n := number; ctx.Err() == nil; n++ {
 		switch {
 		case n%8 == 7:
-			c.large.note(postOnce(client, "http://shop.test"+c.large.target, large))
+			c.large.note(postOnce(client, c.large.target, large))
 		case n%2 == 1:
-			c.small.note(postOnce(client, "http://shop.test"+c.small.target, large[:1+n*577%smallMax]))
+			c.small.note(postOnce(client, c.small.target, large[:1+n*577%smallMax]))
 		default:
 			c.gets.note(askOnce(client))
 		}
@@ -107,7 +107,7 @@ func askOnce(client *http.Client) error {
 
 // postOnce sends a body of which the app has to say the length.
 func postOnce(client *http.Client, target string, body []byte) error {
-	answer, err := client.Post(target, "text/plain", bytes.NewReader(body))
+	answer, err := client.Post("http://shop.test"+target, "text/plain", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}

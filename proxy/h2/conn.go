@@ -71,6 +71,7 @@ const (
 	limitNone limited = iota
 	limitIdle
 	limitHead
+	limitKnows // for lastPing to come back, when the engine is to end
 )
 
 // An ending is how a connection comes to its end:
@@ -80,6 +81,7 @@ const (
 //	  └──── broken ────────────────────────▲
 type ending struct {
 	away     bool  // the client was told to go elsewhere with what is new
+	crossed  bool  // what the client sent before it knew that is here
 	answered bool  // since then a stream had its exchange, or has
 	looked   bool  // while draining, since the last stream
 	final    bool  // the client was told which stream is the last
@@ -183,7 +185,7 @@ func (c *ClientConn) drained() bool {
 func (c *ClientConn) park() bool {
 	c.mu.Lock()
 	in := &c.in
-	last := c.engine.draining.Load() && len(c.streams) == 0
+	last := c.engine.draining.Load() && len(c.streams) == 0 && !c.crossing()
 	if last && !c.ending.looked {
 		c.ending.looked = true
 		c.mu.Unlock()
@@ -217,6 +219,8 @@ func (c *ClientConn) limit() {
 		want, wait = limitHead, c.engine.Limits.HeadTime
 	case len(c.streams) > 0:
 		want, wait = limitNone, 0
+	case c.crossing() && c.engine.draining.Load():
+		want, wait = limitKnows, lingerTime
 	case c.served == 0:
 		wait = c.engine.Limits.HeadTime
 	}
@@ -240,7 +244,11 @@ func (c *ClientConn) timeUp() (refusal *message.Refusal, over bool) {
 		return message.ErrHeadTime, false
 	}
 	c.raw.LimitRead(lingerTime) // for what is still to be sent
-	c.sayLast(c.last, codeNone)
+	if c.ending.away || !c.in.greeted {
+		c.sayLast(c.last, codeNone)
+	}
+	c.retire()
+	c.ending.answered = true
 	return nil, false
 }
 
@@ -349,12 +357,7 @@ func (c *ClientConn) remove(s *stream) {
 		if cap(c.streams) > streamsKept {
 			c.streams = nil
 		}
-		if c.engine.draining.Load() {
-			c.lookAgain()
-		} else if c.ending.away && c.ending.answered {
-			c.sayLast(c.last, codeNone)
-		}
-		c.limit()
+		c.emptied()
 	}
 	c.kick()
 	c.mu.Unlock()

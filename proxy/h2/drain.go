@@ -69,13 +69,38 @@ func (e *Engine) checkOver() {
 	}
 }
 
-// retire tells the client to go elsewhere.
+// retire tells the client to go elsewhere, and asks it to say that it knows.
 func (c *ClientConn) retire() {
 	if c.ending.away || c.ending.fatal || !c.in.greeted {
 		return
 	}
 	c.ending.away, c.ending.answered = true, c.owes()
 	c.out.buf = appendGoAway(c.takeOut(), streamMost, codeNone)
+	c.out.buf = append(appendHeader(c.out.buf, pingBytes, kindPing, 0, 0), lastPing...)
+}
+
+// crossing reports whether the client may not know yet that it is to go elsewhere: streams
+// that it began before are on their way.
+func (c *ClientConn) crossing() bool { return c.ending.away && !c.ending.crossed }
+
+// knows is when the client's answer to lastPing is here, behind what crossed it.
+func (c *ClientConn) knows() {
+	c.ending.crossed = true
+	if c.engine.draining.Load() || c.ending.answered {
+		c.sayLast(c.last, codeNone)
+	}
+}
+
+// emptied is when the last stream has ended.
+func (c *ClientConn) emptied() {
+	c.limit()
+	switch {
+	case c.crossing(): // until the client knows
+	case c.engine.draining.Load():
+		c.lookAgain()
+	case c.ending.answered && c.ending.crossed:
+		c.sayLast(c.last, codeNone)
+	}
 }
 
 // owes reports whether a stream has still an answer to end. One that has none may be here a
@@ -84,14 +109,12 @@ func (c *ClientConn) owes() bool {
 	return slices.ContainsFunc(c.streams, func(s *stream) bool { return !s.finished })
 }
 
-// drain has the reader look once more and end the connection, if it is idle.
+// drain has the client go, and the connection end if it is idle.
 func (c *ClientConn) drain() {
-	if len(c.streams) > 0 {
-		c.retire()
-		c.out.buf = append(appendHeader(c.takeOut(), pingBytes, kindPing, 0, 0), lastPing...)
-		return
+	c.retire()
+	if len(c.streams) == 0 {
+		c.emptied()
 	}
-	c.lookAgain()
 }
 
 // lookAgain has the reader come, unless it is there, or no more comes.

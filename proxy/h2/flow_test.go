@@ -242,9 +242,29 @@ func TestGoAway(t *testing.T) {
 		w.say(w.head(1, flagEndStream, get()...))
 		w.wants("1: head :status=200 x=y content-length=2  end false", `1: data "ok" end true`)
 		w.engine.Retire()
-		w.wants("goaway 2147483647 0")
-		w.say(w.head(3, flagEndStream, get()...))
-		w.wants("3: head :status=200 x=y content-length=2  end false", `3: data "ok" end true`, "goaway 3 0")
+		w.wants("goaway 2147483647 0", `0: kind 6 flags 0 "goodbye."`)
+		for _, id := range []uint32{3, 5} { // both crossed it
+			w.say(w.head(id, flagEndStream, get()...))
+			w.wants(fmt.Sprintf("%d: head :status=200 x=y content-length=2  end false", id), fmt.Sprintf(`%d: data "ok" end true`, id))
+		}
+		w.say(frame(kindPing, flagAck, 0, []byte(lastPing)...))
+		w.wants("goaway 5 0")
+		w.over()
+	})
+	t.Run("drained, then an exchange", func(t *testing.T) {
+		w := start(t, testLimits(), replies("ok"))
+		w.greet()
+		w.engine.Drain()
+		w.wants("goaway 2147483647 0", `0: kind 6 flags 0 "goodbye."`)
+		w.say(w.head(1, flagEndStream, get()...), frame(kindPing, flagAck, 0, []byte(lastPing)...))
+		w.wants("goaway 1 0", "1: head :status=200 x=y content-length=2  end false", `1: data "ok" end true`)
+		w.over()
+	})
+	t.Run("drained, and silent", func(t *testing.T) {
+		w := start(t, testLimits(), replies("ok"))
+		w.greet()
+		w.engine.Drain()
+		w.wants("goaway 2147483647 0", `0: kind 6 flags 0 "goodbye."`, "goaway 0 0")
 		w.over()
 	})
 	t.Run("drained during one", func(t *testing.T) {
@@ -275,7 +295,25 @@ func TestGoAway(t *testing.T) {
 		w := start(t, limits, replies("ok"))
 		w.greet()
 		w.say(w.head(1, flagEndStream, get()...))
-		w.wants("1: head :status=200 x=y content-length=2  end false", `1: data "ok" end true`, "goaway 1 0")
+		w.wants("1: head :status=200 x=y content-length=2  end false", `1: data "ok" end true`, "goaway 2147483647 0", `0: kind 6 flags 0 "goodbye."`, "goaway 1 0")
+		w.over()
+	})
+	t.Run("too many requests", func(t *testing.T) {
+		limits := testLimits()
+		limits.RequestsPerConnection, limits.Streams = 1, 2
+		w := start(t, limits, replies("ok"))
+		w.greet()
+		w.say(w.head(1, flagEndStream, get()...))
+		w.wants("goaway 2147483647 0", `0: kind 6 flags 0 "goodbye."`)
+		for _, id := range []uint32{1, 3, 5} { // as many as may be on their way, and then no more
+			if id > 1 {
+				w.say(w.head(id, flagEndStream, get()...))
+			}
+			if id == 5 {
+				w.wants("goaway 5 0")
+			}
+			w.wants(fmt.Sprintf("%d: head :status=200 x=y content-length=2  end false", id), fmt.Sprintf(`%d: data "ok" end true`, id))
+		}
 		w.over()
 	})
 }

@@ -109,6 +109,8 @@ func (c *ClientConn) admit(s *stream) {
 		c.limit()
 	}
 	if most := c.engine.Limits.RequestsPerConnection; most > 0 && c.served == most {
+		c.retire()
+	} else if most > 0 && c.served == most+c.engine.Limits.Streams { // it does not go
 		c.sayLast(c.last, codeNone)
 	}
 	c.raw.Run(s.run)

@@ -287,7 +287,7 @@ func (c *ClientConn) takePing(h *header, payload []byte) fault {
 	case !h.has(flagAck):
 		c.out.buf = append(appendHeader(c.takeOut(), pingBytes, kindPing, flagAck, 0), payload...)
 	case c.ending.away && string(payload) == lastPing:
-		c.sayLast(c.last, codeNone) // what crossed the first GOAWAY is here
+		c.knows()
 	}
 	return noFault
 }
@@ -333,7 +333,7 @@ func (c *ClientConn) takeGoAway(h *header, payload []byte) fault {
 	case len(payload) < 8:
 		return sizeFault
 	}
-	c.ending.away, c.ending.answered = true, true // nothing new will come
+	c.ending.away, c.ending.answered, c.ending.crossed = true, true, true // nothing new will come
 	if len(c.streams) == 0 {
 		c.sayLast(c.last, codeNone)
 	}
