@@ -47,6 +47,7 @@
 //	listen                          table     -           built
 //	listen.http                     texts     :80         built
 //	listen.https                    texts     :443        built
+//	listen.h2c                      flag      false       built
 //	listen.h3                       flag      true        not yet: off accepted, else noticed
 //	listen.advertise_port           number    -           built
 //	listen.proxy_protocol           flag      false       built
@@ -65,6 +66,9 @@
 //	limits.write_idle               duration  60s         built
 //	limits.keepalive_idle           duration  75s         built
 //	limits.requests_per_connection  number    0           built
+//	limits.streams                  number    100         built
+//	limits.stream_resets            number    400         built
+//	limits.control_frames           number    2000        built
 //	limits.connections_per_address  number    0           built
 //	limits.rate                     number    0           built
 //
@@ -135,6 +139,11 @@
 //     connections must come from trusted_proxies and begin with a PROXY header,
 //     version 1 or 2, before TLS. Others are closed.
 //   - listen.advertise_port: the port of the first https address; 443 where that is no port.
+//   - listen.h2c, when true, lets clients of the addresses of http begin with HTTP/2, without
+//     a word before ("prior knowledge", RFC 9113, section 3.3). Over TLS it is offered always.
+//   - limits.streams, stream_resets and control_frames are for one connection of HTTP/2:
+//     requests at a time; streams that a client resets, and frames that carry neither a
+//     request nor a body, within 10 s. Who has more of the latter two is disconnected.
 //   - limits.body_rate is bytes in a second of waiting for the client, averaged over
 //     the last twice limits.body_idle; over a minute where that is 0.
 //   - limits.connections_per_address and limits.rate, which is requests in a second (as

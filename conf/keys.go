@@ -66,6 +66,7 @@ func keys() []key {
 		{name: "listen", kind: takesTable},
 		{name: "listen.http", kind: takesTexts, fallback: ":80"},
 		{name: "listen.https", kind: takesTexts, fallback: ":443"},
+		{name: "listen.h2c", kind: takesFlag, fallback: "false"},
 		{name: "listen.h3", kind: takesFlag, fallback: "true", part: "HTTP/3", on: noticed},
 		{name: "listen.advertise_port", kind: takesNumber, least: 1, most: 65535},
 		{name: "listen.proxy_protocol", kind: takesFlag, fallback: "false"},
@@ -84,6 +85,9 @@ func keys() []key {
 		{name: "limits.write_idle", kind: takesDuration, fallback: "60s"},
 		{name: "limits.keepalive_idle", kind: takesDuration, fallback: "75s"},
 		{name: "limits.requests_per_connection", kind: takesNumber, fallback: "0", most: 1 << 30},
+		{name: "limits.streams", kind: takesNumber, fallback: "100", least: 1, most: 1000},
+		{name: "limits.stream_resets", kind: takesNumber, fallback: "400", least: 1, most: 1 << 20},
+		{name: "limits.control_frames", kind: takesNumber, fallback: "2000", least: 100, most: 1 << 20},
 		{name: "limits.connections_per_address", kind: takesNumber, fallback: "0", most: 1 << 30},
 		{name: "limits.rate", kind: takesNumber, fallback: "0", most: 1 << 20},
 

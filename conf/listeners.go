@@ -25,6 +25,7 @@ func (p *planner) listeners() {
 		p.plan.Core.Listeners = append(p.plan.Core.Listeners, l)
 	}
 	p.plan.Core.AdvertisePort = p.advertisePort(s)
+	p.plan.Core.H2C = s.flag("h2c")
 	p.plan.Core.ProxyProtocol = s.flag("proxy_protocol")
 	if p.plan.Core.ProxyProtocol && len(p.root.texts("trusted_proxies")) == 0 {
 		s.wrong("proxy_protocol", fault{

@@ -74,6 +74,7 @@ type Core struct {
 	AdvertisePort int    // what redirects say; 0 without an https listener, or for port 0 until boot has bound it
 	Trusted       []netip.Prefix
 	TrustUnix     bool // "unix:" in trusted_proxies: peers of unix listeners are proxies of ours
+	H2C           bool // clients of listeners without TLS may begin with HTTP/2
 	ProxyProtocol bool // every connection begins with a PROXY header, of a proxy of ours
 	Limits        Limits
 	Spool         Spool
@@ -155,6 +156,11 @@ type Limits struct {
 	RequestsPerConnection int
 	ConnectionsPerAddress int // of one client, over all cores; an IPv6 address stands for its /64
 	Rate                  int // requests in a second, likewise; as many may come at once
+
+	// Of one connection of HTTP/2.
+	Streams       int // at a time
+	StreamResets  int // in 10 s: those that the client resets, or has us reset
+	ControlFrames int // in 10 s: those that carry no request and no body
 }
 
 // A Spool is where the bodies of one core wait. Boot makes a file for each core;

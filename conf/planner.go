@@ -96,6 +96,9 @@ func (p *planner) limits() Limits {
 		WriteIdle:             s.duration("write_idle"),
 		KeepaliveIdle:         s.duration("keepalive_idle"),
 		RequestsPerConnection: int(s.number("requests_per_connection")),
+		Streams:               int(s.number("streams")),
+		StreamResets:          int(s.number("stream_resets")),
+		ControlFrames:         int(s.number("control_frames")),
 		ConnectionsPerAddress: int(s.number("connections_per_address")),
 		Rate:                  int(s.number("rate")),
 	}

@@ -103,30 +103,7 @@ func TestCorpusOfPeers(t *testing.T) {
 func (peer corpusPeer) play(t *testing.T, groups map[string][]*corpusCase) map[string]string {
 	s := newScene(t)
 	all := players(t, s.dir, true, time.Second)
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	s.must(err)
-	address := free.Addr().String()
-	free.Close() // others cannot be told to choose
-	_, port, _ := net.SplitHostPort(address)
-	s.must(os.WriteFile(s.path("peer.conf"), []byte(peer.config(all, s.dir, port)), 0o644))
-	argv := slices.Clone(peer.command)
-	for i := range argv {
-		argv[i] = strings.ReplaceAll(argv[i], "{dir}", s.dir)
-	}
-	cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = patience
-	output, err := os.Create(s.path("output"))
-	s.must(err)
-	defer output.Close()
-	cmd.Stdout, cmd.Stderr = output, output
-	s.must(cmd.Start())
-	t.Cleanup(func() { _ = cmd.Wait() }) // it was told to end: its exit code says nothing
-	if !until(patience, func() bool { return !refused(address) }) {
-		said, _ := os.ReadFile(s.path("output"))
-		t.Fatalf("%s takes no connections: %s", peer.name, said)
-	}
+	address := s.startPeer(peer, all)
 	score := map[string]string{}
 	passed, count, through, malformed := 0, 0, 0, 0
 	for _, name := range slices.Sorted(maps.Keys(groups)) {
@@ -153,4 +130,35 @@ func (peer corpusPeer) play(t *testing.T, groups map[string][]*corpusCase) map[s
 	score["all"] = fmt.Sprintf("%d of %d", passed, count)
 	score["let through"], score["malformed"] = fmt.Sprint(through), fmt.Sprint(malformed)
 	return score
+}
+
+// startPeer starts a peer in front of the apps of all, and returns its address.
+func (s *scene) startPeer(peer corpusPeer, all []*player) string {
+	t := s.t
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	s.must(err)
+	address := free.Addr().String()
+	free.Close() // others cannot be told to choose
+	_, port, _ := net.SplitHostPort(address)
+	s.must(os.WriteFile(s.path("peer.conf"), []byte(peer.config(all, s.dir, port)), 0o644))
+	argv := slices.Clone(peer.command)
+	for i := range argv {
+		argv[i] = strings.ReplaceAll(argv[i], "{dir}", s.dir)
+	}
+	cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), "HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = patience
+	output, err := os.Create(s.path("output"))
+	s.must(err)
+	defer output.Close()
+	cmd.Stdout, cmd.Stderr = output, output
+	s.must(cmd.Start())
+	t.Cleanup(func() { _ = cmd.Wait() }) // it was told to end: its exit code says nothing
+	if !until(patience, func() bool { return !refused(address) }) {
+		said, _ := os.ReadFile(s.path("output"))
+		t.Fatalf("%s takes no connections: %s", peer.name, said)
+	}
+	return address
 }

@@ -59,6 +59,7 @@ func confined() map[string][]string {
 			"proxy", "upstream", "tlsload", "tlsload/keeper", "tlsload/registrar",
 		},
 		"github.com/pires/go-proxyproto": {"cmd/sallyport-core"},
+		"golang.org/x/net":               {"proxy/h2"}, // of it http2/hpack
 		"net/http":                       {"e2e/demo"}, // no request is forwarded by it
 	}
 }

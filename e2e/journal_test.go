@@ -107,12 +107,21 @@ func (j *journal) wait(t *testing.T, message string, facts ...string) line {
 	return found[0]
 }
 
-// tail is the end of the log, for the report of a failed test.
+// tail is the end of the log, for the report of a failed test: what happened, and the last
+// requests, the latest first.
 func (j *journal) tail() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var text strings.Builder
-	for _, l := range j.lines[max(0, len(j.lines)-40):] {
+	others := 40
+	for i, l := range slices.Backward(j.lines) {
+		switch {
+		case l.has("request answered", nil) && i < len(j.lines)-10:
+			continue
+		case others == 0:
+			return text.String()
+		}
+		others--
 		fmt.Fprintln(&text, "   ", l.text)
 	}
 	return text.String()

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -213,6 +214,39 @@ func TestRecreated(t *testing.T) {
 	}
 	if now := named(t, "sallyport-core").pid; now != core {
 		t.Errorf("core %d, and it was %d", now, core)
+	}
+}
+
+// TestStranger: a folder that gets what cores are not to see leaves their root, and no
+// connect fails for that: the dialer is there before.
+func TestStranger(t *testing.T) {
+	needRoot(t)
+	s := newScene(t)
+	s.app("node")
+	web := s.path("app/app.sock")
+	s.write("sallyport.toml", strings.NewReplacer("workers = 2", "workers = 1", `["unix:{dir}/app/a.sock", "unix:{dir}/app/b.sock"]`, `"unix:{dir}/app/app.sock"`).Replace(twoMembers))
+	h := s.start()
+	if !coreSees(t, web) {
+		t.Fatal("the folder is not in the root at the start")
+	}
+	ctx, stop := context.WithTimeout(t.Context(), loadMax)
+	defer stop()
+	c := newCustom()
+	for number := range clients {
+		c.done.Go(func() { c.askLoop(ctx, h.http, number) })
+	}
+	c.more(t, 100)
+	s.must(os.Mkdir(s.path("app/more"), 0o755))
+	h.wait(t, "app folder reached by the dialer", "folder="+s.path("app"))
+	await(t, "the root to be without the folder", func() bool { return !coreSees(t, web) })
+	c.more(t, 100)
+	stop()
+	c.done.Wait()
+	for _, l := range append(h.find("member lost"), h.find("app failed")...) {
+		t.Error(l.text)
+	}
+	if app := s.shopStatus(); app.Members[0].Ejections != 0 || app.Failed != 0 {
+		t.Errorf("%+v", app)
 	}
 }
 

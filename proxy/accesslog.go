@@ -18,7 +18,7 @@ import (
 //	request_id  X-Request-Id, as the app and the client got it
 //	peer        address of the client, or of the last proxy before us
 //	client      address of the client behind trusted proxies, where it differs
-//	protocol    HTTP/1.0, HTTP/1.1
+//	protocol    HTTP/1.0, HTTP/1.1, HTTP/2
 //	tls         true over TLS
 //	method, host, target    of the request
 //	status      of the answer; 0: none was sent

@@ -3,7 +3,7 @@
 //
 // # The life of a request
 //
-//  1. An engine (h1) has read a head, checked it by the rules of package message,
+//  1. An engine (h1, h2) has read a head, checked it by the rules of package message,
 //     and calls Forwarder.Serve with an Exchange.
 //  2. sites.go finds the site by authority and the route by path. No site: 421. A
 //     site that wants TLS: 308 to it.

@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,7 +13,6 @@ import (
 	"maps"
 	"math/big"
 	"net"
-	"net/http"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -30,6 +28,7 @@ import (
 	"sallyport/conf"
 	"sallyport/proxy"
 	"sallyport/proxy/h1"
+	"sallyport/proxy/h2"
 	"sallyport/proxy/message"
 	"sallyport/sockets/loop"
 	"sallyport/upstream"
@@ -46,27 +45,46 @@ type story struct {
 	unix   bool              // clients come by a unix socket; such a story is told over plain h1 only
 	spare  bool              // the app has a first member that nobody listens on
 	live   bool              // the app is to have the request as it comes: such a story is told without buffering only
+	h1     bool              // it is about the syntax of HTTP/1, or what only that has
 	buffer bool              // bodies wait; run sets it
 	app    func(*appSide)    // runs once for every connection to the app; nil: the app wants none
 	client func(*clientSide) // runs once
 }
 
+// A protocol is what client and engine speak.
+type protocol struct {
+	name       string
+	secure, h2 bool
+}
+
+// protocols are all that there are.
+func protocols() []protocol {
+	return []protocol{{name: "h1"}, {name: "h1+tls", secure: true}, {name: "h2", h2: true}, {name: "h2+tls", secure: true, h2: true}}
+}
+
 // run tells s over every engine, with and without buffering.
 func run(t *testing.T, s story) {
 	t.Helper()
-	for _, buffer := range []bool{false, true} {
-		engine := "/h1"
-		if s.buffer = buffer; buffer {
-			engine += "+buffer"
+	for _, p := range protocols() {
+		if s.unix && p != protocols()[0] || s.h1 && p.h2 {
+			continue
 		}
-		if buffer && s.live {
-			return
-		}
-		t.Run(s.name+engine, func(t *testing.T) { tell(t, s, false) })
-		if !s.unix {
-			t.Run(s.name+engine+"+tls", func(t *testing.T) { tell(t, s, true) })
+		s.buffer = false
+		t.Run(s.name+"/"+p.name, func(t *testing.T) { tell(t, s, p) })
+		if s.buffer = true; !s.live {
+			t.Run(s.name+"/"+p.name+"+buffer", func(t *testing.T) { tell(t, s, p) })
 		}
 	}
+}
+
+// An engine is one of those that serve clients.
+type engine interface {
+	Start(net.Conn, *loop.Conn, message.Peer)
+	StartSecure(net.Conn, *loop.Records, message.Peer)
+	Retire()
+	Drain()
+	CutExchanges() (<-chan struct{}, int)
+	CutTunnels() int
 }
 
 // patience bounds every wait of a test. It is no limit of anything that is tested.
@@ -75,11 +93,11 @@ const patience = 20 * time.Second
 // A world is what one telling needs.
 type world struct {
 	*testing.T
-	plan     *conf.Core
-	shared   *board.Board
-	loop     *loop.Loop
-	engine   *h1.Engine
-	secure   bool
+	plan   *conf.Core
+	shared *board.Board
+	loop   *loop.Loop
+	engine engine
+	protocol
 	front    net.Listener
 	behind   net.Listener
 	app      func(*appSide)
@@ -88,11 +106,14 @@ type world struct {
 	log      *logLines
 	meter    *proxy.Meter
 	arena    *spool.Arena
+
+	mu      sync.Mutex
+	clients []net.Conn // all that were dialed; guarded by mu
 }
 
-func tell(t *testing.T, s story, secure bool) {
+func tell(t *testing.T, s story, p protocol) {
 	before := runtime.NumGoroutine()
-	w := &world{T: t, secure: secure, app: s.app, log: new(logLines)}
+	w := &world{T: t, protocol: p, app: s.app, log: new(logLines)}
 	folder := t.TempDir()
 	socket := filepath.Join(folder, "app")
 	w.plan = plainPlan(socket)
@@ -122,9 +143,13 @@ func tell(t *testing.T, s story, secure bool) {
 	w.meter = &forwarder.Meter
 	w.arena = openSpool(t, w.plan.Spool)
 	forwarder.Buffer(w.arena)
+	ended := func(message.Peer) { w.serving.Done() }
 	w.engine = &h1.Engine{
 		Handler: forwarder, Limits: w.plan.Limits, Buffers: buffers,
-		Refused: forwarder.Refused, Ended: func(message.Peer) { w.serving.Done() },
+		Refused: forwarder.Refused, Ended: ended,
+	}
+	if p.h2 {
+		w.engine = &h2.Engine{Handler: forwarder, Limits: w.plan.Limits, Refused: forwarder.Refused, Ended: ended}
 	}
 	w.serving.Add(2)
 	go w.acceptClients()
@@ -155,6 +180,9 @@ func openSpool(t *testing.T, plan conf.Spool) *spool.Arena {
 // settle waits until nothing of a telling is left.
 func (w *world) settle(before int) {
 	w.Helper()
+	for _, client := range w.clients {
+		client.Close()
+	}
 	done := make(chan struct{})
 	go func() { w.serving.Wait(); close(done) }()
 	select {
@@ -216,6 +244,7 @@ func plainPlan(sockets ...string) *conf.Core {
 		Limits: conf.Limits{
 			HeadBytes: 32 << 10, Fields: 100, LineBytes: 8 << 10, HeadTime: patience,
 			BodyIdle: patience, WriteIdle: patience, KeepaliveIdle: patience,
+			Streams: 100, StreamResets: 400, ControlFrames: 2000,
 		},
 		Log: conf.Log{Access: true, Level: "info"},
 	}
@@ -336,185 +365,15 @@ func (w *world) dial() *clientSide {
 	if err == nil && w.secure {
 		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: "app.test"})
 	}
+	if err == nil && w.h2 {
+		conn, err = newH2Client(conn)
+	}
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.Cleanup(func() { conn.Close() })
+	w.mu.Lock()
+	w.clients = append(w.clients, conn)
+	w.mu.Unlock()
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	return &clientSide{side{world: w, Conn: conn, r: bufio.NewReader(conn), client: true}}
 }
-
-// A side is one end of a story.
-type side struct {
-	*world
-	net.Conn
-	r      *bufio.Reader
-	client bool // runs on the goroutine of the test
-}
-
-// fail ends the side that it is called on.
-func (s *side) fail(format string, args ...any) {
-	s.Helper()
-	s.Errorf(format, args...)
-	s.Close()
-	if s.client {
-		s.FailNow()
-	}
-	runtime.Goexit()
-}
-
-func (s *side) say(parts ...string) {
-	s.Helper()
-	if _, err := io.WriteString(s.Conn, strings.Join(parts, "")); err != nil {
-		s.fail("%T: say %.60q: %v", s.Conn, parts, err)
-	}
-}
-
-// head reads as far as an empty line.
-func (s *side) head() string {
-	s.Helper()
-	var b strings.Builder
-	for !strings.HasSuffix(b.String(), "\r\n\r\n") {
-		line, err := s.r.ReadString('\n')
-		b.WriteString(line)
-		if err != nil {
-			s.fail("head: %v after %q", err, b.String())
-		}
-	}
-	return b.String()
-}
-
-// hear reads as much as text has, and wants it to be text.
-func (s *side) hear(text string) {
-	s.Helper()
-	b := make([]byte, len(text))
-	if n, err := io.ReadFull(s.r, b); err != nil || string(b) != text {
-		s.fail("heard %.200q (%v), want %.200q", b[:n], err, text)
-	}
-}
-
-// rest reads as far as the end, and wants an orderly one.
-func (s *side) rest() string {
-	s.Helper()
-	b, err := io.ReadAll(s.r)
-	if err != nil {
-		s.fail("rest: %v after %.200q", err, b)
-	}
-	return string(b)
-}
-
-// ended wants the connection to be over without a further byte.
-func (s *side) ended() {
-	s.Helper()
-	if rest := s.rest(); rest != "" {
-		s.fail("the connection goes on with %.200q", rest)
-	}
-}
-
-// An appSide is one connection to the scripted app.
-type appSide struct{ side }
-
-// request reads a whole request: its head as it came, and its body.
-func (a *appSide) request() (head, body string, req *http.Request) {
-	a.Helper()
-	head = a.head()
-	req, err := http.ReadRequest(newReader(head, a.r))
-	if err != nil {
-		a.fail("request: %v in %q", err, head)
-	}
-	b, err := io.ReadAll(req.Body)
-	if err != nil {
-		a.fail("request body: %v after %d bytes", err, len(b))
-	}
-	return head, string(b), req
-}
-
-func newReader(head string, rest io.Reader) *bufio.Reader {
-	return bufio.NewReader(io.MultiReader(strings.NewReader(head), rest))
-}
-
-// A clientSide is one connection of the scripted client.
-type clientSide struct{ side }
-
-// reply reads a whole reply to method, whose body is complete.
-func (c *clientSide) reply(method string) (*http.Response, string) {
-	c.Helper()
-	resp, body, err := c.tryReply(method)
-	if err != nil {
-		c.fail("reply: %v after %.200q", err, body)
-	}
-	return resp, body
-}
-
-func (c *clientSide) tryReply(method string) (*http.Response, string, error) {
-	resp, err := http.ReadResponse(c.r, &http.Request{Method: method})
-	if err != nil {
-		return nil, "", err
-	}
-	body, err := io.ReadAll(resp.Body)
-	return resp, string(body), err
-}
-
-// want reads a reply and compares status and body.
-func (c *clientSide) want(method string, status int, body string) *http.Response {
-	c.Helper()
-	resp, got := c.reply(method)
-	if resp.StatusCode != status || got != body {
-		c.fail("got %d %.200q (%d bytes), want %d %.200q (%d bytes)", resp.StatusCode, got, len(got), status, body, len(body))
-	}
-	return resp
-}
-
-// broken wants a reply that cannot be taken for a whole one.
-func (c *clientSide) broken(method string) {
-	c.Helper()
-	resp, body, err := c.tryReply(method)
-	if err == nil {
-		c.fail("a reply that was cut looks whole: %v %.200q", resp, body)
-	}
-}
-
-// get is a request for / without a body, and with more fields.
-func get(fields ...string) string { return request("GET / HTTP/1.1", fields...) }
-
-func request(line string, fields ...string) string {
-	return strings.Join(append([]string{line, "Host: app.test"}, fields...), "\r\n") + "\r\n\r\n"
-}
-
-// logLines are the lines of a log, for whoever waits for one.
-type logLines struct {
-	mu    sync.Mutex
-	lines bytes.Buffer
-}
-
-func (l *logLines) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(line)
-}
-
-func (l *logLines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.String()
-}
-
-// logged waits for a line that has all the parts.
-func (w *world) logged(parts ...string) {
-	w.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtime.Gosched() {
-	lines:
-		for line := range strings.Lines(w.log.String()) {
-			for _, part := range parts {
-				if !strings.Contains(line, part) {
-					continue lines
-				}
-			}
-			return
-		}
-	}
-	w.Errorf("no line of the log has %q:\n%s", parts, w.log)
-}
-
-// yield lets others run, for whoever waits for a count.
-func (s *side) yield() { runtime.Gosched() }

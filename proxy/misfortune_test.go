@@ -1,7 +1,8 @@
 package proxy_test
 
 import (
-	"crypto/tls"
+	"crypto/sha1"
+	"encoding/base64"
 	"io"
 	"net"
 	"net/http"
@@ -160,7 +161,7 @@ func TestAppDies(t *testing.T) {
 			c.logged(`"request answered"`, `"status":200`, `"cause":`)
 		}})
 	}
-	run(t, story{name: "client of HTTP/1.0", app: replies("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"), client: func(c *clientSide) {
+	run(t, story{name: "client of HTTP/1.0", h1: true, app: replies("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"), client: func(c *clientSide) {
 		c.say("GET / HTTP/1.0\r\nHost: app.test\r\n\r\n")
 		c.broken("GET") // by a reset: it has nothing else to tell by
 	}})
@@ -202,8 +203,7 @@ func TestClientDoesNotRead(t *testing.T) {
 		c.say(get("Connection: upgrade", "Upgrade: websocket"))
 		c.logged(`"request answered"`, `"status":101`, `"cause":"client gone"`)
 	}, app: func(a *appSide) {
-		a.head()
-		a.say("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+		a.say(switchingFor(a.head()))
 		piece := strings.Repeat("x", 100000)
 		for {
 			if _, err := io.WriteString(a.Conn, piece); err != nil {
@@ -375,23 +375,31 @@ func TestMalformedReplies(t *testing.T) {
 	}
 }
 
+// switchingFor is the answer of an app that takes up a WebSocket (RFC 6455, section 4.2.2).
+func switchingFor(head string) string {
+	_, key, _ := strings.Cut(head, "Sec-WebSocket-Key: ")
+	key, _, _ = strings.Cut(key, "\r\n")
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n"
+}
+
 func TestTunnels(t *testing.T) {
 	const ask = "Sec-WebSocket-Key: k"
 	upgrade := get("Connection: keep-alive, Upgrade", "Upgrade: websocket", ask)
-	const switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: a\r\n\r\n"
 	app := func(a *appSide) {
 		head := a.head()
-		if !strings.Contains(head, "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n") || !strings.Contains(head, ask) {
+		if !strings.Contains(head, "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n") || !strings.Contains(head, "\r\nSec-WebSocket-Key: ") {
 			a.fail("head %q", head)
 		}
-		a.say(switching, "early app")
+		a.say(switchingFor(head), "early app")
 		a.hear("early client")
 		a.say("hello client")
 		a.hear("hello app")
 	}
 	run(t, story{name: "both ways", client: func(c *clientSide) {
 		c.say(upgrade, "early client")
-		if head := c.head(); !strings.HasPrefix(head, "HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: a\r\n") ||
+		if head := c.head(); !strings.HasPrefix(head, "HTTP/1.1 101 Switching Protocols\r\n") ||
 			!strings.HasSuffix(head, "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n") {
 			c.fail("head %q", head)
 		}
@@ -413,8 +421,7 @@ func TestTunnels(t *testing.T) {
 		}
 		c.ended()
 	}, app: func(a *appSide) {
-		a.head()
-		a.say(switching)
+		a.say(switchingFor(a.head()))
 		said := make(chan error, 1)
 		go func() { _, err := io.WriteString(a.Conn, long); said <- err }()
 		a.hear(long)
@@ -432,8 +439,7 @@ func TestTunnels(t *testing.T) {
 		c.hear("still here")
 		c.ended()
 	}, app: func(a *appSide) {
-		a.head()
-		a.say(switching)
+		a.say(switchingFor(a.head()))
 		a.hear("bye")
 		a.ended()
 		a.say("still here")
@@ -443,23 +449,16 @@ func TestTunnels(t *testing.T) {
 		c.head()
 		c.Close()
 	}, app: func(a *appSide) {
-		a.head()
-		a.say(switching)
+		a.say(switchingFor(a.head()))
 		a.ended()
 	}})
 	run(t, story{name: "the client is reset", client: func(c *clientSide) {
 		c.say(upgrade)
 		c.head()
-		conn := c.Conn
-		if session, ok := conn.(*tls.Conn); ok {
-			conn = session.NetConn()
-		}
-		_ = conn.(*net.TCPConn).SetLinger(0)
-		conn.Close()
+		c.reset()
 		c.logged(`"status":101`)
 	}, app: func(a *appSide) {
-		a.head()
-		a.say(switching)
+		a.say(switchingFor(a.head()))
 		a.ended()
 	}})
 	run(t, story{name: "the app leaves while the client talks", client: func(c *clientSide) {
@@ -472,10 +471,9 @@ func TestTunnels(t *testing.T) {
 			}
 		}
 	}, app: func(a *appSide) {
-		a.head()
-		a.say(switching, "bye")
+		a.say(switchingFor(a.head()), "bye")
 	}})
-	run(t, story{name: "not taken up", app: replies(ok), client: func(c *clientSide) {
+	run(t, story{name: "not taken up", h1: true, app: replies(ok), client: func(c *clientSide) {
 		c.say(upgrade, get())
 		c.want("GET", 200, "ok")
 		c.want("GET", 200, "ok")
@@ -487,7 +485,7 @@ func TestTunnels(t *testing.T) {
 		get("Upgrade: websocket"),
 		request("POST / HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Content-Length: 2") + "hi",
 	} {
-		run(t, story{name: "not passed on", app: func(a *appSide) {
+		run(t, story{name: "not passed on", h1: true, app: func(a *appSide) {
 			if head, _, _ := a.request(); strings.Contains(head, "Upgrade:") || strings.Contains(head, "HTTP2") {
 				a.fail("head %q", head)
 			}

@@ -46,7 +46,7 @@ func TestRefusedHeads(t *testing.T) {
 		"many fields":         {get(strings.Repeat("A: b\r\n", 100) + "B: c"), "431"},
 		"length over max":     {request("POST / HTTP/1.1", "Content-Length: 99999999999"), "413"},
 	} {
-		run(t, story{name: name, client: func(c *clientSide) {
+		run(t, story{name: name, h1: true, client: func(c *clientSide) {
 			c.say(test.request, hidden, hidden)
 			resp, text := c.reply("GET")
 			if !strings.HasPrefix(resp.Status, test.status) || !resp.Close {
@@ -56,7 +56,7 @@ func TestRefusedHeads(t *testing.T) {
 			c.logged(`"status":`+test.status, `"cause":`)
 		}})
 	}
-	run(t, story{name: "late head", change: func(plan *conf.Core) { plan.Limits.HeadTime = 500 * ms }, client: func(c *clientSide) {
+	run(t, story{name: "late head", h1: true, change: func(plan *conf.Core) { plan.Limits.HeadTime = 500 * ms }, client: func(c *clientSide) {
 		c.say("GET / HTTP/1.1\r\nHost: app")
 		if resp, _ := c.reply("GET"); resp.StatusCode != 408 || !resp.Close {
 			c.fail("%v", resp)
@@ -64,7 +64,7 @@ func TestRefusedHeads(t *testing.T) {
 		c.ended()
 		c.logged(`"request refused"`, `"status":408`, `"cause":"head not complete within limits.head_time"`)
 	}})
-	run(t, story{name: "after a good one", app: replies(ok), client: func(c *clientSide) {
+	run(t, story{name: "after a good one", h1: true, app: replies(ok), client: func(c *clientSide) {
 		c.say(get(), "GET / HTTP/3.0\r\n\r\n", hidden)
 		c.want("GET", 200, "ok")
 		if resp, _ := c.reply("GET"); resp.StatusCode != 505 || !resp.Close {
@@ -110,7 +110,7 @@ func TestRefusedBodies(t *testing.T) {
 		"long trailer":          {"5\r\nhello\r\n0\r\n" + strings.Repeat("A: "+strings.Repeat("x", 1000)+"\r\n", 40) + "\r\n", "431"},
 		"over max_body":         {strings.Repeat("5\r\nhello\r\n", 30) + "0\r\n\r\n", "413"},
 	} {
-		run(t, story{name: name, change: func(plan *conf.Core) { plan.Apps[0].MaxBody = 100 }, client: func(c *clientSide) {
+		run(t, story{name: name, h1: true, change: func(plan *conf.Core) { plan.Apps[0].MaxBody = 100 }, client: func(c *clientSide) {
 			c.say(request("POST / HTTP/1.1", "Transfer-Encoding: chunked"), test.body, hidden, hidden)
 			resp, text := c.reply("POST")
 			if !strings.HasPrefix(resp.Status, test.status) || !resp.Close {
@@ -125,7 +125,7 @@ func TestRefusedBodies(t *testing.T) {
 			}
 		}})
 	}
-	run(t, story{name: "behind the length", app: echo, client: func(c *clientSide) {
+	run(t, story{name: "behind the length", h1: true, app: echo, client: func(c *clientSide) {
 		c.say(post("hello")+"\x00\x01", hidden)
 		c.want("POST", 200, "hello")
 		if resp, _ := c.reply("GET"); resp.StatusCode != 400 || !resp.Close {

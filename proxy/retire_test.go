@@ -39,6 +39,7 @@ func TestRetire(t *testing.T) {
 			c.say(get())
 			c.want("GET", 200, "ok")
 			c.say(get())
+			c.arrived()
 			c.engine.Drain()
 			c.want("GET", 200, "ok")
 			c.ended()

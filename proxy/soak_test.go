@@ -53,8 +53,12 @@ func TestAllocationsInTheLongRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, most := range map[string]float64{"plain": rareAllocations, "TLS": recordAllocations + rareAllocations} {
-		t.Run(name, func(t *testing.T) {
+	for _, p := range protocols() {
+		most := rareAllocations
+		if p.secure {
+			most += recordAllocations
+		}
+		t.Run(p.name, func(t *testing.T) {
 			socket := filepath.Join(t.TempDir(), "outside")
 			tell(t, story{change: func(plan *conf.Core) {
 				plan.Log.Access = false
@@ -66,7 +70,7 @@ func TestAllocationsInTheLongRun(t *testing.T) {
 				if each > most {
 					t.Errorf("%.4f allocations per request, more than %v", each, most)
 				}
-			}}, name == "TLS")
+			}}, p)
 		})
 	}
 }
@@ -75,7 +79,7 @@ func TestAllocationsInTheLongRun(t *testing.T) {
 func (c *clientSide) soak(count int) (allocated uint64) {
 	c.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestAllocationsInTheLongRun$", "-test.count=1")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d %v", outsideEnv, c.front.Addr(), c.plan.Apps[0].Sockets[0], count, c.secure))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %d %v %v", outsideEnv, c.front.Addr(), c.plan.Apps[0].Sockets[0], count, c.secure, c.h2))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -117,8 +121,8 @@ func outside(t *testing.T) {
 	const clients, warm = 16, 500
 	var address, socket string
 	var count int
-	var secure bool
-	if _, err := fmt.Sscan(os.Getenv(outsideEnv), &address, &socket, &count, &secure); err != nil {
+	var p protocol
+	if _, err := fmt.Sscan(os.Getenv(outsideEnv), &address, &socket, &count, &p.secure, &p.h2); err != nil {
 		t.Fatal(err)
 	}
 	app, err := net.Listen("unix", socket)
@@ -133,8 +137,13 @@ func outside(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conns[i].Close()
-		if secure {
+		if p.secure {
 			conns[i] = tls.Client(conns[i], &tls.Config{InsecureSkipVerify: true, ServerName: "app.test"})
+		}
+		if p.h2 {
+			if conns[i], err = newH2Client(conns[i]); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	if err := askAll(conns, warm); err != nil {

@@ -1,12 +1,12 @@
 package proxy_test
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"sallyport/conf"
@@ -30,13 +30,13 @@ func echo(a *appSide) {
 }
 
 // tenMiB is 10 MiB in which no two places look alike.
-func tenMiB() string {
-	var b bytes.Buffer
-	for i := 0; b.Len() < 10<<20; i++ {
-		fmt.Fprintf(&b, "%d,", i)
+var tenMiB = sync.OnceValue(func() string {
+	b := make([]byte, 0, 10<<20+32)
+	for i := int64(0); len(b) < 10<<20; i++ {
+		b = append(strconv.AppendInt(b, i, 10), ',')
 	}
-	return b.String()[:10<<20]
-}
+	return string(b[:10<<20])
+})
 
 func inChunks(body string, size int) string {
 	var b strings.Builder
@@ -158,6 +158,11 @@ func TestTrailers(t *testing.T) {
 			if resp := c.want("GET", 200, "hi"); resp.Trailer.Get("Sum") != "7" {
 				c.fail("trailer: %v", resp.Trailer)
 			}
+		},
+	})
+	run(t, story{
+		name: "reply of HTTP/1.0", h1: true, app: replies("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Sum\r\n\r\n2\r\nhi\r\n0\r\nSum: 7\r\n\r\n"),
+		client: func(c *clientSide) {
 			c.say("GET / HTTP/1.0\r\nHost: app.test\r\n\r\n")
 			c.want("GET", 200, "hi")
 			c.ended()
@@ -198,14 +203,14 @@ func TestRepliesWithoutBody(t *testing.T) {
 
 func TestHTTP10(t *testing.T) {
 	const ask, keep = "GET / HTTP/1.0\r\nHost: app.test\r\n\r\n", "GET / HTTP/1.0\r\nHost: app.test\r\nConnection: Keep-Alive\r\n\r\n"
-	run(t, story{name: "closes", app: replies(ok), client: func(c *clientSide) {
+	run(t, story{name: "closes", h1: true, app: replies(ok), client: func(c *clientSide) {
 		c.say(ask)
 		if resp := c.want("GET", 200, "ok"); !resp.Close {
 			c.fail("connection: %v", resp.Header)
 		}
 		c.ended()
 	}})
-	run(t, story{name: "keep-alive", app: replies(ok), client: func(c *clientSide) {
+	run(t, story{name: "keep-alive", h1: true, app: replies(ok), client: func(c *clientSide) {
 		for range 3 {
 			c.say(keep)
 			if resp := c.want("GET", 200, "ok"); resp.Header.Get("Connection") != "keep-alive" {
@@ -213,18 +218,18 @@ func TestHTTP10(t *testing.T) {
 			}
 		}
 	}})
-	run(t, story{name: "keep-alive without a length", client: func(c *clientSide) {
+	run(t, story{name: "keep-alive without a length", h1: true, client: func(c *clientSide) {
 		c.say(keep, keep)
 		if resp := c.want("GET", 200, "body"); !resp.Close || len(resp.TransferEncoding) > 0 {
 			c.fail("%v", resp)
 		}
 		c.ended()
 	}, app: replies("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n")})
-	run(t, story{name: "no 1xx", app: replies("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + ok), client: func(c *clientSide) {
+	run(t, story{name: "no 1xx", h1: true, app: replies("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + ok), client: func(c *clientSide) {
 		c.say("POST / HTTP/1.0\r\nHost: app.test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi")
 		c.want("POST", 200, "ok")
 	}})
-	run(t, story{name: "no upgrade", client: func(c *clientSide) {
+	run(t, story{name: "no upgrade", h1: true, client: func(c *clientSide) {
 		c.say("GET / HTTP/1.0\r\nHost: app.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
 		c.want("GET", 200, "ok")
 	}, app: func(a *appSide) {
@@ -371,7 +376,7 @@ func TestConnectionEnds(t *testing.T) {
 			c.ended()
 		},
 	})
-	run(t, story{name: "connection: close", app: replies(ok), client: func(c *clientSide) {
+	run(t, story{name: "connection: close", h1: true, app: replies(ok), client: func(c *clientSide) {
 		c.say(get("Connection: foo, Close"), get())
 		if resp := c.want("GET", 200, "ok"); !resp.Close {
 			c.fail("%v", resp)
@@ -396,7 +401,7 @@ func TestConnectionEnds(t *testing.T) {
 		},
 	})
 	run(t, story{
-		name: "head_time behind an empty line", app: echo, change: func(plan *conf.Core) { plan.Limits.HeadTime = 500 * ms },
+		name: "head_time behind an empty line", h1: true, app: echo, change: func(plan *conf.Core) { plan.Limits.HeadTime = 500 * ms },
 		client: func(c *clientSide) {
 			c.say(post("hello"), "\r\n") // as old browsers did
 			c.want("POST", 200, "hello")

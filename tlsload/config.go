@@ -15,7 +15,7 @@ func (k *Keyring) Config(plan conf.Core) *tls.Config {
 	names := namesOf(plan.Sites)
 	config := &tls.Config{
 		MinVersion: max(plan.MinTLS, tls.VersionTLS12),
-		NextProtos: []string{"http/1.1", "http/1.0"},
+		NextProtos: []string{"h2", "http/1.1", "http/1.0"},
 		// P-384 and P-521 are left out: a TLS 1.2 message with one of their points has
 		// room for a certificate request, and the keeper refuses it. No client is lost:
 		// "A TLS-compliant application MUST support key exchange with secp256r1"

@@ -18,7 +18,7 @@ func (f *front) enter(peer message.Peer) bool {
 	if f.addresses.Enter(f.counted(peer)) {
 		return true
 	}
-	f.engine.Refused(&message.Exchange{Peer: peer}, errConnections)
+	f.engines.h1.Refused(&message.Exchange{Peer: peer}, errConnections)
 	return false
 }
 

@@ -31,7 +31,8 @@ import (
 type front struct {
 	loop      *loop.Loop
 	apps      []*upstream.App
-	engine    *h1.Engine
+	engines   engines
+	h2c       bool             // plain connections may begin with HTTP/2
 	keyring   *tlsload.Keyring // nil without certificates
 	tls       *tls.Config      // likewise
 	proxied   *conf.Core       // whose proxies begin with a PROXY header; nil without that protocol
@@ -69,7 +70,7 @@ func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts so
 	f := &front{
 		loop:      watcher,
 		apps:      apps,
-		engine:    &h1.Engine{Handler: forwarder, Limits: plan.Limits, Buffers: buffers, Refused: forwarder.Refused},
+		h2c:       plan.H2C,
 		trusts:    plan.Trusts,
 		addresses: shared.Addresses(plan.Limits.ConnectionsPerAddress, plan.Limits.Rate),
 		handshake: plan.Limits.HeadTime,
@@ -78,7 +79,7 @@ func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts so
 	if plan.Limits.Rate > 0 {
 		forwarder.Admits = f.addresses.Ask
 	}
-	f.engine.Ended = f.left
+	f.engines = newEngines(forwarder, plan.Limits, buffers, f.left)
 	if plan.ProxyProtocol {
 		f.proxied = plan
 	}
@@ -191,7 +192,7 @@ func (f *front) welcome(d door, failed func(error), fd int, from unix.Sockaddr) 
 // begin begins HTTP, or TLS before it, on conn, which is raw or made on it.
 func (f *front) begin(d door, conn net.Conn, raw *loop.Conn, peer message.Peer) {
 	if !d.secure {
-		f.engine.Start(conn, raw, peer)
+		f.beginPlain(conn, raw, peer)
 		return
 	}
 	if f.handshake > 0 {
@@ -219,7 +220,7 @@ func (f *front) shakeHands(conn net.Conn, raw *loop.Conn, peer message.Peer) {
 		return
 	}
 	_ = raw.SetDeadline(time.Time{}) // never fails
-	f.engine.StartSecure(session, records, peer)
+	f.engines.startSecure(session.ConnectionState().NegotiatedProtocol, session, records, peer)
 }
 
 // left notes the end of a connection.
@@ -251,7 +252,7 @@ func (f *front) lost() <-chan struct{} {
 
 // drain ends connections on which nothing goes on, now and whenever that is so.
 func (f *front) drain() {
-	f.engine.Drain()
+	f.engines.drain()
 	f.silent.end()
 }
 

@@ -13,7 +13,7 @@ import (
 //	TERM  the service ends: idle connections are closed, exchanges and tunnels end
 //	      within drain.requests
 //	USR1  another core has this one's place: each idle connection may have one more
-//	      answer, with Connection: close; those still idle when drain.requests is over
+//	      answer, with Connection: close (GOAWAY); those still idle when drain.requests is over
 //	      are closed, exchanges still in flight are cut, and tunnels go on until they end
 //	      or drain.upgrades is over
 //	USR2  after USR1: tunnels are cut now
@@ -59,7 +59,7 @@ func (l leaving) await(over <-chan struct{}, limit time.Duration) {
 // retire ends this core beside the one that has its place: see above.
 func (l leaving) retire(requests, upgrades time.Duration, signals <-chan os.Signal) {
 	l.log.Debug().Int64("connections", l.front.count.Load()).Msg("core retired")
-	over := l.front.drained(l.front.engine.Retire)
+	over := l.front.drained(l.front.engines.retire)
 	var last <-chan time.Time   // when the last answers are over
 	var tunnels <-chan struct{} // closed when the last tunnel is over; nil while there may be exchanges
 	idle, upgraded := time.After(requests), time.After(upgrades)
@@ -97,7 +97,7 @@ func (l leaving) retire(requests, upgrades time.Duration, signals <-chan os.Sign
 
 // cutExchanges ends what is no tunnel, and returns what is closed when no tunnel is left.
 func (l leaving) cutExchanges(limit time.Duration) <-chan struct{} {
-	tunnels, cut := l.front.engine.CutExchanges()
+	tunnels, cut := l.front.engines.cutExchanges()
 	if cut > 0 {
 		l.log.Warn().Dur("limit", limit).Int("connections", cut).Msg("exchanges cut")
 	}
@@ -106,7 +106,7 @@ func (l leaving) cutExchanges(limit time.Duration) <-chan struct{} {
 
 // cutTunnels ends the tunnels.
 func (l leaving) cutTunnels(reason string) {
-	if cut := l.front.engine.CutTunnels(); cut > 0 {
+	if cut := l.front.engines.cutTunnels(); cut > 0 {
 		l.log.Warn().Str("reason", reason).Int("connections", cut).Msg("upgraded connections cut")
 	}
 }

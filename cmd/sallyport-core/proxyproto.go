@@ -34,7 +34,7 @@ func (f *front) stranger(fd int, peer message.Peer) bool {
 	if f.proxied == nil || f.proxied.Trusts(peer.Addr.Addr().Unmap()) {
 		return false
 	}
-	f.engine.Refused(&message.Exchange{Peer: peer}, errStranger)
+	f.engines.h1.Refused(&message.Exchange{Peer: peer}, errStranger)
 	_ = unix.Close(fd) // nobody has used it
 	return true
 }
@@ -54,7 +54,7 @@ func (f *front) introduce(d door, raw *loop.Conn, proxy message.Peer) {
 	peer, err := introduced(r, proxy)
 	if err != nil {
 		f.log.Debug().Err(err).Stringer("peer", proxy.Addr).Msg("introduction failed")
-		f.engine.Refused(&message.Exchange{Peer: proxy}, errIntroduction)
+		f.engines.h1.Refused(&message.Exchange{Peer: proxy}, errIntroduction)
 		raw.Close()
 		f.left(message.Peer{}) // of nobody that is counted
 		return

@@ -39,7 +39,7 @@ type mason struct {
 	news    *os.File         // link to the main warden
 	lists   map[int][]string // sockets, by the number of their plan
 	folders []*folder        // of all of them
-	dialed  bool             // the dialer was asked for
+	dialed  time.Time        // when the dialer was asked for; zero: it was not
 
 	root int // the folder that cores enter; -1: there is none
 	user int // namespaces of the root
@@ -55,6 +55,9 @@ const (
 	masonLively = 50 * time.Millisecond
 	// masonTime is how long it stays lively.
 	masonTime = 10 * time.Second
+	// dialerTime is how long a dialer that was asked for may take to be there. A folder that
+	// is not to be seen any more stays for so long: cores have no other way to its sockets.
+	dialerTime = 2 * time.Second
 )
 
 // What the mason says. The first message is one of the first two.
@@ -217,7 +220,7 @@ func (m *mason) settle(f *folder, v *view) error {
 		f.mounted = v.id
 	case v.way == byRoot && f.mounted != v.id:
 		return errors.New(f.reason) // as before
-	case v.way == byDialer && f.mounted != fileID{}:
+	case v.way == byDialer && f.mounted != fileID{} && !m.dialed.IsZero() && time.Since(m.dialed) > dialerTime:
 		f.mounted = fileID{}
 		return errors.Join(errors.New(v.reason), m.unmount(f.path))
 	}
@@ -226,10 +229,10 @@ func (m *mason) settle(f *folder, v *view) error {
 
 // askForDialer tells the main warden, once, that cores cannot do without the dialer.
 func (m *mason) askForDialer() error {
-	if m.dialed || !slices.ContainsFunc(m.folders, func(f *folder) bool { return f.way == byDialer }) {
+	if !m.dialed.IsZero() || !slices.ContainsFunc(m.folders, func(f *folder) bool { return f.way == byDialer }) {
 		return nil
 	}
-	m.dialed = true
+	m.dialed = time.Now()
 	return sendOn(m.news, []byte(newsDial))
 }
 

@@ -1,7 +1,7 @@
 // The node app of the end-to-end tests; wsgi.py says what it answers. Beyond
 // that, /abort ends the connection without an answer, /broken (?length or
 // ?chunked) in the middle of one, and whatever comes after an upgrade to
-// anything but a WebSocket is sent back. It listens on its argument, a socket or
+// anything but a WebSocket is sent back; /page is for a browser. It listens on its argument, a socket or
 // the number of a descriptor.
 const crypto = require("crypto");
 const fs = require("fs");
@@ -41,6 +41,21 @@ function broken(url, request, reply) {
   setTimeout(() => request.socket.destroy(), 50); // the first half is on its way
 }
 
+// The page asks for 200 things and opens a WebSocket, and says in the log how that went.
+const page = `<!DOCTYPE html><script>(async () => {
+  let ok = 0;
+  await Promise.all([...Array(200).keys()].map(async (i) => {
+    const reply = await fetch("/thing" + i);
+    await reply.text();
+    ok += reply.ok;
+  }));
+  const h2 = performance.getEntriesByType("resource").filter((e) => e.name.includes("/thing") && e.nextHopProtocol === "h2").length;
+  const socket = new WebSocket("wss://" + location.host + "/ws");
+  socket.onopen = () => socket.send("hello");
+  socket.onmessage = (e) => fetch("/report?ok=" + ok + "&h2=" + h2 + "&ws=" + e.data);
+  socket.onerror = () => fetch("/report?ok=" + ok + "&h2=" + h2 + "&ws=failed");
+})();</script>`;
+
 const app = http.createServer(async (request, reply) => {
   // "//" before a path is a host to URL, and "*" nothing that it knows.
   const url = new URL("http://app" + (request.url[0] === "/" ? request.url : "/"));
@@ -48,7 +63,9 @@ const app = http.createServer(async (request, reply) => {
   if (url.pathname === "/broken") return broken(url, request, reply);
   if (url.pathname === "/stream") return stream(url.searchParams, reply);
   let body, kind = "application/json";
-  if (url.pathname === "/wait") {
+  if (url.pathname === "/page") {
+    [body, kind] = [page, "text/html"];
+  } else if (url.pathname === "/wait") {
     [body, kind] = [await meet(url.searchParams), "text/plain"];
   } else if (url.pathname === "/echo") {
     body = JSON.stringify(await echo(request));

@@ -117,7 +117,7 @@ func (b *bench) start(ctx context.Context, p peer, app string, log bool) (*house
 	if log {
 		s.Log = filepath.Join(dir, "access.log")
 	}
-	if s.HTTP, s.HTTPS, err = freePorts(); err != nil {
+	if s.HTTP, s.HTTPS, s.H2C, err = freePorts(); err != nil {
 		return nil, err
 	}
 	text, h, err := fill(b.templates, p.file, s)
@@ -170,17 +170,17 @@ func (h *house) await(ctx context.Context, secure *tls.Config) error {
 }
 
 // freePorts returns two addresses that nobody listens on at the moment.
-func freePorts() (http, https string, err error) {
-	var at [2]string
+func freePorts() (http, https, h2c string, err error) {
+	var at [3]string
 	for i := range at {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			return "", "", fmt.Errorf("bench: %w", err)
+			return "", "", "", fmt.Errorf("bench: %w", err)
 		}
 		defer listener.Close()
 		at[i] = listener.Addr().String()
 	}
-	return at[0], at[1], nil
+	return at[0], at[1], at[2], nil
 }
 
 // tail is the end of a file, for people.

@@ -14,7 +14,7 @@ func beside(ctx context.Context, b *bench, h *house) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	held, err := h.hold(ctx, nil, besides)
+	held, err := h.hold(ctx, nil, besides, (*client).getOnce)
 	defer func() { drop(held) }()
 	if err != nil {
 		return sample{}, err

@@ -25,6 +25,7 @@ type setting struct {
 	Dir         string // folder of its own, for what it writes
 	File        string // the file itself, filled in
 	HTTP, HTTPS string // where to listen: "127.0.0.1:40000"
+	H2C         string // likewise, for HTTP/2 in clear text
 	App         string // path of the app's unix socket
 	Cert, Key   string // paths of the certificate and its key,
 	Pair        string // and of both in one file
@@ -138,7 +139,7 @@ func findPeers(t *template.Template, bin, tree string) (found []peer, absent []s
 	}
 	for _, file := range files {
 		file = path.Base(file)
-		_, h, err := fill(t, file, setting{HTTP: "127.0.0.1:1", HTTPS: "127.0.0.1:2"})
+		_, h, err := fill(t, file, setting{HTTP: "127.0.0.1:1", HTTPS: "127.0.0.1:2", H2C: "127.0.0.1:3"})
 		if err != nil {
 			return nil, nil, err
 		}

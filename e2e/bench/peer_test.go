@@ -23,11 +23,11 @@ func TestFill(t *testing.T) {
 	for _, path := range files {
 		for _, s := range []setting{
 			{
-				Dir: "/the/dir", File: "/the/file", HTTP: "127.0.0.1:40001", HTTPS: "127.0.0.1:40002",
+				Dir: "/the/dir", File: "/the/file", HTTP: "127.0.0.1:40001", HTTPS: "127.0.0.1:40002", H2C: "127.0.0.1:40003",
 				App: "/the/app.sock", Cert: "/the/cert", Key: "/the/key", Pair: "/the/pair", Log: "/the/log",
 			},
 			{
-				Dir: "/the/dir", File: "/the/file", HTTP: "127.0.0.1:40001", HTTPS: "127.0.0.1:40002",
+				Dir: "/the/dir", File: "/the/file", HTTP: "127.0.0.1:40001", HTTPS: "127.0.0.1:40002", H2C: "127.0.0.1:40003",
 				App: "/the/app.sock", Cert: "/the/cert", Key: "/the/key", Pair: "/the/pair", Root: true,
 			},
 		} {

@@ -31,6 +31,8 @@ func works() []work {
 		{name: "closes", title: "app closes", unit: request, measure: wrkPlain},
 		{name: "closes-log", title: "app closes, access log", unit: request, log: true, measure: wrkPlain},
 		{name: "tls", title: "keepalive, TLS 1.3", unit: request, keep: true, measure: wrkTLS},
+		{name: "h2", title: "HTTP/2, in clear text", unit: request, keep: true, measure: h2loadPlain},
+		{name: "h2-tls", title: "HTTP/2, TLS 1.3", unit: request, keep: true, measure: h2loadTLS},
 		{name: "full", title: "full handshake, X25519", unit: handshake, keep: true, note: "X25519", measure: full(tls.X25519)},
 		{
 			name: "full-mlkem", title: "full handshake, X25519MLKEM768", unit: handshake, keep: true,
@@ -43,6 +45,7 @@ func works() []work {
 		{name: "up-tls", title: "100 MiB up, TLS 1.3", unit: body, keep: true, measure: bodies(true, up)},
 		{name: "idle", title: "idle connection", unit: memory, keep: true, once: true, measure: idle(false)},
 		{name: "idle-tls", title: "idle connection, TLS 1.3", unit: memory, keep: true, once: true, measure: idle(true)},
+		{name: "idle-h2", title: "idle connection, HTTP/2 over TLS 1.3", unit: memory, keep: true, once: true, measure: idleH2},
 		{name: "beside", title: "p99 beside 10,000 idle connections", unit: "× p99 without", keep: true, own: true, measure: beside},
 		{name: "workers", title: "keepalive, by workers", unit: request, keep: true, own: true, asked: true, measure: withMemory(wrkPlain)},
 		{name: "workers-tls", title: "keepalive, TLS 1.3, by workers", unit: request, keep: true, own: true, asked: true, measure: withMemory(wrkTLS)},
@@ -157,31 +160,41 @@ func idle(secure bool) func(context.Context, *bench, *house) (sample, error) {
 		if secure {
 			config = b.tls()
 		}
-		before, err := memoryOf(h.pid())
-		if err != nil {
-			return sample{}, err
-		}
-		held, err := h.hold(ctx, config, idlers)
-		defer drop(held)
-		if err != nil {
-			return sample{}, err
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(settling):
-		}
-		after, err := memoryOf(h.pid())
-		if err != nil {
-			return sample{}, err
-		}
-		s := sample{value: float64(after-before) / 1024 / float64(len(held))}
-		s.errors = closed(held)
-		return s, ctx.Err()
+		return h.idle(ctx, config, (*client).getOnce)
 	}
 }
 
+func (c *client) getOnce() error {
+	_, err := c.get("/")
+	return err
+}
+
+// idle is what an idle connection costs that was asked once.
+func (h *house) idle(ctx context.Context, config *tls.Config, ask func(*client) error) (sample, error) {
+	before, err := memoryOf(h.pid())
+	if err != nil {
+		return sample{}, err
+	}
+	held, err := h.hold(ctx, config, idlers, ask)
+	defer drop(held)
+	if err != nil {
+		return sample{}, err
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(settling):
+	}
+	after, err := memoryOf(h.pid())
+	if err != nil {
+		return sample{}, err
+	}
+	s := sample{value: float64(after-before) / 1024 / float64(len(held))}
+	s.errors = closed(held)
+	return s, ctx.Err()
+}
+
 // hold opens idle connections.
-func (h *house) hold(ctx context.Context, config *tls.Config, count int) ([]*client, error) {
+func (h *house) hold(ctx context.Context, config *tls.Config, count int, ask func(*client) error) ([]*client, error) {
 	held := make([]*client, count)
 	next := make(chan int, count)
 	for i := range held {
@@ -198,7 +211,7 @@ func (h *house) hold(ctx context.Context, config *tls.Config, count int) ([]*cli
 					return
 				}
 				held[i] = c
-				if _, err := c.get("/"); err != nil {
+				if err := ask(c); err != nil {
 					failures <- err
 					return
 				}

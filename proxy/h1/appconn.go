@@ -231,9 +231,9 @@ func (a *AppConn) Await(firstByte time.Duration) error {
 	if len(a.in.unused()) > 0 {
 		return nil
 	}
-	a.in.pace(firstByte, rate{})
+	a.in.pace(firstByte, message.Rate{})
 	err := a.in.fill()
-	a.in.pace(a.idle, rate{})
+	a.in.pace(a.idle, message.Rate{})
 	a.read = a.read || err == nil
 	return err
 }
@@ -328,7 +328,7 @@ func (a *AppConn) Trailer() *message.Fields {
 // SetIdle changes the limit of waits without progress; 0 is none.
 func (a *AppConn) SetIdle(idle time.Duration) {
 	a.idle = idle
-	a.in.pace(idle, rate{})
+	a.in.pace(idle, message.Rate{})
 	if idle == 0 {
 		a.in.limitWrite(0)
 	}

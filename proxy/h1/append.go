@@ -2,8 +2,6 @@ package h1
 
 import (
 	"strconv"
-	"sync/atomic"
-	"time"
 
 	"sallyport/proxy/message"
 )
@@ -97,24 +95,4 @@ func appendLastChunk(b []byte, trailer *message.Fields) []byte {
 		b = appendFields(b, trailer)
 	}
 	return append(b, "\r\n"...)
-}
-
-// A clock is the Date field of now, formatted once a second.
-type clock struct{ line atomic.Pointer[dateLine] }
-
-type dateLine struct {
-	second int64
-	text   []byte
-}
-
-// append appends the Date field. "An origin server with a clock MUST generate a
-// Date header field" RFC 9110, section 6.6.1, and puma and others leave it to us.
-func (c *clock) append(b []byte, now time.Time) []byte {
-	line := c.line.Load()
-	if line == nil || line.second != now.Unix() {
-		text := now.UTC().AppendFormat([]byte("Date: "), "Mon, 02 Jan 2006 15:04:05 GMT\r\n")
-		line = &dateLine{now.Unix(), text}
-		c.line.Store(line)
-	}
-	return append(b, line.text...)
 }

@@ -81,7 +81,7 @@ type reader struct {
 	to      int
 
 	idle time.Duration // the longest wait of one fill; 0 leaves the deadline as it stands
-	rate rate          // how fast the peer has to be
+	rate message.Rate  // how fast the peer has to be
 
 	full    bool        // the last fill found no end of what was there
 	stopped atomic.Bool // by stop, until resume
@@ -99,7 +99,7 @@ func (r *reader) resume() { r.stopped.Store(false) }
 
 // pace gives every fill from now on a limit of its own, 0 is no limit, and the peer a
 // rate to keep to.
-func (r *reader) pace(idle time.Duration, rate rate) {
+func (r *reader) pace(idle time.Duration, rate message.Rate) {
 	r.idle, r.rate = idle, rate
 	if idle == 0 {
 		r.limitRead(0)
@@ -108,7 +108,7 @@ func (r *reader) pace(idle time.Duration, rate rate) {
 
 // limitAll gives the fills from now on one limit together; 0 is no limit.
 func (r *reader) limitAll(wait time.Duration) {
-	r.idle, r.rate = 0, rate{}
+	r.idle, r.rate = 0, message.Rate{}
 	r.limitRead(wait)
 }
 
@@ -141,10 +141,10 @@ func (r *reader) fill() error {
 		r.makeRoom()
 	}
 	var begun int64
-	if r.rate.least > 0 {
+	if r.rate.Asks() {
 		begun = r.now() // before the limit is set: a wait up to it is not shorter than it
 	}
-	if wait := r.rate.bound(r.idle); wait > 0 {
+	if wait := r.rate.Bound(r.idle); wait > 0 {
 		r.limitRead(wait)
 	}
 	if r.stopped.Load() { // after limitRead, which may have undone the deadline of stop
@@ -153,11 +153,11 @@ func (r *reader) fill() error {
 	n, err := r.conn.Read(r.buf[r.to:])
 	r.to += n
 	r.full = r.to == len(r.buf)
-	if r.rate.least > 0 {
-		r.rate.account(time.Duration(r.now()-begun), n)
+	if r.rate.Asks() {
+		r.rate.Account(time.Duration(r.now()-begun), n)
 	}
 	switch {
-	case r.rate.spent():
+	case r.rate.Spent():
 		return message.ErrBodyRate // also with bytes: the next wait would have no time at all
 	case n > 0:
 		return nil

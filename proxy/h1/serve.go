@@ -26,7 +26,7 @@ type Engine struct {
 	// Ended is told of the end of every connection that was started; nil if nobody asks.
 	Ended func(message.Peer)
 
-	date     clock
+	date     message.Clock
 	turns    sync.Pool   // of *turn
 	retired  atomic.Bool // answers say Connection: close
 	draining atomic.Bool // and idle connections are closed
@@ -313,7 +313,7 @@ func (c *ClientConn) begin(how message.Framing) {
 	c.reply.head = string(req.Method) == "HEAD"
 	c.reply.keep = !how.Close && (c.reply.minor == 1 || how.Keep) &&
 		(limits.RequestsPerConnection == 0 || c.served < limits.RequestsPerConnection)
-	c.in.pace(limits.BodyIdle, rateOf(limits))
+	c.in.pace(limits.BodyIdle, message.NewRate(limits.BodyRate, limits.BodyIdle))
 	if how.Chunked {
 		c.body.inChunks()
 	} else {

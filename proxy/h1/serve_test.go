@@ -41,7 +41,7 @@ func TestWaitsHaveTheirLimits(t *testing.T) {
 		"all":            {func(*conf.Limits) {}, []time.Duration{head, head, body, body, idle, idle}},
 		"no body_idle":   {func(l *conf.Limits) { l.BodyIdle = 0 }, []time.Duration{head, head, none, none, idle, idle}},
 		"a rate":         {func(l *conf.Limits) { l.BodyRate = 1 }, []time.Duration{head, head, body, body, idle, idle}},
-		"only a rate":    {func(l *conf.Limits) { l.BodyIdle, l.BodyRate = 0, 1 }, []time.Duration{head, head, plainWindow, plainWindow, idle, idle}},
+		"only a rate":    {func(l *conf.Limits) { l.BodyIdle, l.BodyRate = 0, 1 }, []time.Duration{head, head, time.Minute, time.Minute, idle, idle}},
 		"no head_time":   {func(l *conf.Limits) { l.HeadTime = 0 }, []time.Duration{none, none, body, body, idle, idle}},
 		"no keepalive":   {func(l *conf.Limits) { l.KeepaliveIdle = 0 }, []time.Duration{head, head, body, body, none, none}},
 		"nothing at all": {func(l *conf.Limits) { *l = conf.Limits{} }, []time.Duration{none, none, none, none, none, none}},

@@ -81,7 +81,9 @@ func (c *ClientConn) Reply(resp *message.Response) error {
 	b := appendStatusLine(c.takeOut(), resp.Status)
 	b = appendFields(b, &resp.Fields)
 	if _, ok := resp.Fields.Value(message.Date); !ok {
-		b = c.engine.date.append(b, time.Now())
+		b = append(b, "Date: "...)
+		b = append(b, c.engine.date.Date(time.Now())...)
+		b = append(b, "\r\n"...)
 	}
 	if resp.Status == 101 {
 		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
@@ -115,7 +117,7 @@ func (c *ClientConn) beginTunnel() {
 	c.body.settle()
 	c.body.toClose()
 	c.received.Store(false) // so that Finish ends the reading
-	c.in.pace(0, rate{})
+	c.in.pace(0, message.Rate{})
 	c.engine.enter(c)
 }
 

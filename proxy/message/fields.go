@@ -92,6 +92,15 @@ func (f *Fields) Add(key string, value []byte) {
 	f.Mark(start, middle, middle, len(f.bytes))
 }
 
+// AddText is Add for a name and a value that are texts, and returns which name it is.
+func (f *Fields) AddText(key, value string) Name {
+	start := len(f.bytes)
+	f.bytes = append(f.bytes, key...)
+	middle := len(f.bytes)
+	f.bytes = append(f.bytes, value...)
+	return f.Mark(start, middle, middle, len(f.bytes))
+}
+
 // Remove takes out every line called one of names.
 func (f *Fields) Remove(names Set) {
 	f.keep(func(l *line) bool { return !names.Has(l.name) })

@@ -104,7 +104,7 @@ func (e *SourceError) Unwrap() error { return e.Err }
 type Exchange struct {
 	Request  Request
 	Peer     Peer
-	Protocol string    // "HTTP/1.1"; for the log alone: who decides by it has found a hole in the seam
+	Protocol string    // "HTTP/1.1"; for the log and Via alone: who decides by it has found a hole in the seam
 	Begun    time.Time // when the first byte of the head was there
 	Stream   Stream
 }

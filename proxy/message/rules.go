@@ -62,6 +62,22 @@ var (
 	ErrInterimTooMany    = &Refusal{502, "too many interim replies"}
 	ErrStatus            = &Refusal{502, "status is not 100 to 599"}
 	ErrNoContentWithBody = &Refusal{502, "body announced on a status that has none"}
+	ErrPseudo            = &Refusal{400, "pseudo fields malformed"}
+	ErrUpperCase         = &Refusal{400, "field name not in lower case"}
+	ErrConnectionField   = &Refusal{400, "connection field in HTTP/2"}
+	ErrLengthDisagrees   = &Refusal{400, "body and content-length disagree"}
+)
+
+// What ends a connection of HTTP/2, in which no single request is at fault and nothing is
+// answered. Status is 0: none was sent.
+var (
+	ErrFrames      = &Refusal{0, "HTTP/2 broken by a frame"}
+	ErrCompression = &Refusal{0, "HTTP/2 field compression broken"}
+	ErrWindow      = &Refusal{0, "HTTP/2 flow control broken"}
+	ErrHeadEndless = &Refusal{0, "HTTP/2 head much longer than limits.head"}
+	ErrResets      = &Refusal{0, "more streams reset than limits.stream_resets"}
+	ErrControls    = &Refusal{0, "more frames without a request than limits.control_frames"}
+	ErrUnread      = &Refusal{0, "HTTP/2 answers to frames are not read"}
 )
 
 // framing describes connections and bodies; no part of it is passed on.

@@ -251,14 +251,14 @@ func TestScheme(t *testing.T) {
 }
 
 // TestEveryRefusalIsProduced holds the list of rules.go against the tables of the
-// tests that produce refusals: here, in h1 and in the stories of package proxy.
+// tests that produce refusals: here, in h1, in h2 and in the stories of package proxy.
 func TestEveryRefusalIsProduced(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "rules.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var tests strings.Builder
-	for _, pattern := range []string{"*_test.go", "../h1/*_test.go", "../*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "../h1/*_test.go", "../h2/*_test.go", "../*_test.go"} {
 		paths, _ := filepath.Glob(pattern)
 		for _, path := range paths {
 			b, err := os.ReadFile(path)

@@ -1,10 +1,8 @@
-package h1
+package message
 
 import (
 	"testing"
 	"time"
-
-	"sallyport/conf"
 )
 
 // TestRate: an account by the reads that it sees.
@@ -34,10 +32,10 @@ func TestRate(t *testing.T) {
 		"no waiting at all":          {many(1000, read{0, 1}), 0},
 		"a clock that is set back":   {[]read{{-time.Hour, 0}, {60 * s, 0}}, 2},
 	} {
-		r := rateOf(&conf.Limits{BodyIdle: 30 * s, BodyRate: 100})
+		r := NewRate(100, 30*s)
 		spent := 0
 		for i, read := range test.reads {
-			if r.account(read.waited, read.bytes); r.spent() && spent == 0 {
+			if r.Account(read.waited, read.bytes); r.Spent() && spent == 0 {
 				spent = i + 1
 			}
 		}
@@ -50,23 +48,24 @@ func TestRate(t *testing.T) {
 // TestRateBound: the next wait ends with the account, or with the longest wait before it.
 func TestRateBound(t *testing.T) {
 	for _, test := range []struct {
-		limits conf.Limits
+		idle   time.Duration
+		least  int64
 		waited time.Duration
 		want   time.Duration
 	}{
-		{conf.Limits{BodyIdle: time.Minute}, 0, time.Minute},
-		{conf.Limits{}, 0, 0},
-		{conf.Limits{BodyIdle: time.Minute, BodyRate: 1}, 0, time.Minute},
-		{conf.Limits{BodyIdle: time.Minute, BodyRate: 1}, 90 * time.Second, 30 * time.Second},
-		{conf.Limits{BodyRate: 1}, 0, plainWindow},
-		{conf.Limits{BodyRate: 1}, 10 * time.Second, plainWindow - 10*time.Second},
+		{time.Minute, 0, 0, time.Minute},
+		{0, 0, 0, 0},
+		{time.Minute, 1, 0, time.Minute},
+		{time.Minute, 1, 90 * time.Second, 30 * time.Second},
+		{0, 1, 0, plainWindow},
+		{0, 1, 10 * time.Second, plainWindow - 10*time.Second},
 	} {
-		r := rateOf(&test.limits)
-		if test.limits.BodyRate > 0 {
-			r.account(test.waited, 0)
+		r := NewRate(test.least, test.idle)
+		if r.Asks() {
+			r.Account(test.waited, 0)
 		}
-		if got := r.bound(test.limits.BodyIdle); got != test.want {
-			t.Errorf("%+v after %v: %v, want %v", test.limits, test.waited, got, test.want)
+		if got := r.Bound(test.idle); got != test.want {
+			t.Errorf("%+v after %v: %v, want %v", test, test.waited, got, test.want)
 		}
 	}
 }

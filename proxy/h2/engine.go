@@ -1,0 +1,180 @@
+package h2
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/net/http2/hpack"
+
+	"sallyport/conf"
+	"sallyport/proxy/message"
+	"sallyport/sockets/loop"
+)
+
+// An Engine serves client connections that speak HTTP/2. Its fields are set before the
+// first Start and not changed after.
+type Engine struct {
+	Handler message.Handler
+	Limits  conf.Limits
+
+	// Refused is told of every request that never reached the Handler, and of every
+	// connection that was ended because of what it sent, whose exchange has a Peer alone.
+	Refused func(*message.Exchange, *message.Refusal)
+
+	// Ended is told of the end of every connection that was started; nil if nobody asks.
+	Ended func(message.Peer)
+
+	date     message.Clock
+	buffers  buffers
+	streams  sync.Pool    // of *stream
+	retired  atomic.Bool  // connections may end
+	draining atomic.Bool  // and idle ones do
+	unread   atomic.Int64 // bytes of bodies that have come
+
+	mu      sync.Mutex               // taken before that of a connection
+	conns   map[*ClientConn]struct{} // those that are not closed
+	tunnels int                      // streams of them
+	over    chan struct{}            // made by CutExchanges
+	told    bool                     // it is closed
+}
+
+// Start speaks HTTP/2 on conn, whose bytes come from raw, and returns at once: the
+// connection lives in raw's loop until it ends, and has a goroutine only while there is
+// something to do.
+func (e *Engine) Start(conn net.Conn, raw *loop.Conn, peer message.Peer) {
+	e.start(&ClientConn{conn: conn, raw: raw, peer: peer})
+}
+
+// StartSecure is Start for a TLS session that runs on records.
+func (e *Engine) StartSecure(session net.Conn, records *loop.Records, peer message.Peer) {
+	records.Renew(e.Limits.WriteIdle)
+	e.start(&ClientConn{conn: session, raw: records.Raw(), records: records, peer: peer})
+}
+
+func (e *Engine) start(c *ClientConn) {
+	c.engine = e
+	c.resume, c.flush = c.serve, c.flushOut
+	c.decoder = hpack.NewDecoder(tableBytes, c.head.add)
+	c.in.window = connWindow
+	c.out.window, c.out.streamWindow = windowAtFirst, windowAtFirst
+	c.raw.Try(true) // nobody waits in a read
+	c.raw.LimitRead(e.Limits.HeadTime)
+	c.limited = limitIdle
+	e.mu.Lock()
+	if e.conns == nil {
+		e.conns = make(map[*ClientConn]struct{})
+	}
+	e.conns[c] = struct{}{}
+	e.mu.Unlock()
+	c.raw.Run(c.resume) // bytes may be there that raw knows nothing of
+}
+
+// end closes c, which nobody serves any more.
+func (e *Engine) end(c *ClientConn) {
+	e.mu.Lock()
+	delete(e.conns, c)
+	e.mu.Unlock()
+	c.conn.Close()
+	if e.Ended != nil {
+		e.Ended(c.peer)
+	}
+}
+
+// enter counts a tunnel, unless exchanges were cut.
+func (e *Engine) enter(s *stream) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.over == nil {
+		s.counted = true
+		e.tunnels++
+	}
+}
+
+// leave takes a tunnel off the books.
+func (e *Engine) leave(s *stream) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s.counted {
+		s.counted = false
+		e.tunnels--
+		e.checkOver()
+	}
+}
+
+// Sizes of the pooled buffers.
+const (
+	inBytes    = 18 << 10 // a frame of the length that every peer may send, and the start of the next
+	outBytes   = 16 << 10 // what is gathered for one write, as long as it is little
+	largeBytes = 64 << 10 // and at most, but for heads and what answers frames
+	firstBytes = 4 << 10  // of the body of a request, which most often is no longer
+	chunkBytes = 32 << 10 // of what follows
+
+	sealedBytes = largeBytes / loop.RecordBytes * (loop.RecordBytes + loop.RecordFrame)
+)
+
+// buffers are the pools that all connections of an engine share.
+type buffers struct {
+	in, out, large, sealed, first, chunk sync.Pool // of pointers to arrays of these sizes
+}
+
+func (b *buffers) takeIn() []byte {
+	if p, ok := b.in.Get().(*[inBytes]byte); ok {
+		return p[:]
+	}
+	return new([inBytes]byte)[:]
+}
+
+func (b *buffers) takeOut() []byte {
+	if p, ok := b.out.Get().(*[outBytes]byte); ok {
+		return p[:0]
+	}
+	return new([outBytes]byte)[:0]
+}
+
+func (b *buffers) takeLarge() []byte {
+	if p, ok := b.large.Get().(*[largeBytes]byte); ok {
+		return p[:0]
+	}
+	return new([largeBytes]byte)[:0]
+}
+
+// takeSealed is a buffer for what largeBytes become in a TLS session.
+func (b *buffers) takeSealed() []byte {
+	if p, ok := b.sealed.Get().(*[sealedBytes]byte); ok {
+		return p[:]
+	}
+	return new([sealedBytes]byte)[:]
+}
+
+func (b *buffers) takeFirst() []byte {
+	if p, ok := b.first.Get().(*[firstBytes]byte); ok {
+		return p[:0]
+	}
+	return new([firstBytes]byte)[:0]
+}
+
+func (b *buffers) takeChunk() []byte {
+	if p, ok := b.chunk.Get().(*[chunkBytes]byte); ok {
+		return p[:0]
+	}
+	return new([chunkBytes]byte)[:0]
+}
+
+// give takes back a buffer of one of the sizes; nil and others are left to the collector.
+func (b *buffers) give(p []byte) {
+	switch cap(p) {
+	case inBytes:
+		b.in.Put((*[inBytes]byte)(p[:inBytes]))
+	case outBytes:
+		b.out.Put((*[outBytes]byte)(p[:outBytes]))
+	case largeBytes:
+		b.large.Put((*[largeBytes]byte)(p[:largeBytes]))
+	case sealedBytes:
+		b.sealed.Put((*[sealedBytes]byte)(p[:sealedBytes]))
+	case firstBytes:
+		b.first.Put((*[firstBytes]byte)(p[:firstBytes]))
+	case chunkBytes:
+		b.chunk.Put((*[chunkBytes]byte)(p[:chunkBytes]))
+	}
+}
