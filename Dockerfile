@@ -13,9 +13,13 @@ FROM docker.io/library/golang:1.26-bookworm AS build
 WORKDIR /src
 COPY . .
 RUN CGO_ENABLED=0 go build -trimpath -o /out/bin/ ./cmd/... && mkdir -p -m 0700 /out/own/sallyport
+# Whoever runs it with --user=65532 means this user, and not the group of root, which is
+# that of an id without an account.
+RUN mkdir /out/etc && echo 'sallyport:x:65532:65532::/:/sbin/nologin' >/out/etc/passwd && echo 'sallyport:x:65532:' >/out/etc/group
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/etc/ /etc/
 COPY --from=build /out/bin/ /bin/
 # The folders that are written to: the control socket; the internal CA and what
 # else has to survive. As volumes they are writable where the rest is not.

@@ -55,10 +55,14 @@ denials:
 	@CGO_ENABLED=0 go build -trimpath -tags drill -ldflags "-X sallyport/cmd/internal/jail.drill=seccomp=kill" -o bin/drill/ ./cmd/...
 	SALLYPORT_BIN=$(CURDIR)/bin/drill go test -v -count=1 -timeout 14m ./e2e
 
-# The long runs: a million requests, half an hour of everything at once with kills and
+# The long runs: the image, built without network (SALLYPORT_PODMAN has flags for podman run), the
+# units in a systemd that is booted for them, a million requests, half an hour of everything at once with kills and
 # reloads, and ten minutes of it under the race detector.
 soak: build
+	@sh e2e/prepare soak
 	SALLYPORT_REQUESTS=1000000 go test -v -count=1 -timeout 30m -run LongRun ./proxy
+	SALLYPORT_IMAGE=1 go test -v -count=1 -timeout 10m -run 'TestImage$$' ./e2e
+	SALLYPORT_SYSTEMD=1 SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 5m -run TestSystemd ./e2e
 	SALLYPORT_SOAK=30m SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 40m -run TestSoak ./e2e
 	CGO_ENABLED=1 go build -race -o bin/race/ ./cmd/...
 	SALLYPORT_SOAK=10m SALLYPORT_BIN=$(CURDIR)/bin/race go test -v -count=1 -timeout 20m -run TestSoak ./e2e

@@ -39,6 +39,8 @@
 //	state                           text      -           built
 //	volatile_state                  flag      false       not yet: off accepted, else refused
 //	control                         text      -           built
+//	pid_file                        text      -           built
+//	max_open_files                  number    0           built
 //	trusted_proxies                 texts     -           built
 //	drain                           table     -           built
 //	drain.requests                  duration  30s         built
@@ -54,6 +56,7 @@
 //
 //	log                             table     -           built
 //	log.access                      flag      true        built
+//	log.target                      text      stderr      built
 //	log.level                       choice    info        built
 //
 //	limits                          table     -           built
@@ -133,6 +136,8 @@
 //     SHA-256 of the absolute path of the file.
 //   - state: $STATE_DIRECTORY, /var/lib/sallyport for root, $XDG_STATE_HOME/sallyport,
 //     ~/.local/state/sallyport; without any, the internal CA is in memory.
+//   - pid_file: none; a supervisor needs none. Boot writes it, and it is removed at the end
+//     where the core's user may change its folder.
 //   - trusted_proxies: nobody. Addresses, networks, or "unix:" for whoever
 //     connects to a unix listener.
 //   - listen.proxy_protocol, when true, is for every address of http and https: all
@@ -186,6 +191,21 @@
 //     Django, config.hosts of Rails); "localhost" where there is none.
 //   - A check is a request among the max_inflight. A socket that has no slot free is busy,
 //     and its check is skipped, as what is busy lives; a hung one is for timeout.first_byte.
+//
+// Where the log goes, and what else belongs to the process:
+//
+//   - log.target is "stderr", the path of a file, "unix:/dev/log", or "udp:192.0.2.1:514" for
+//     a syslog daemon; names are not looked up. Boot opens it, and a process that has nothing
+//     but it and the lines of the others writes there. What is wrong before that, and what
+//     is wrong with the target, is said on stderr.
+//   - A file is made with mode 0640, in a folder that the core may not write to. On SIGUSR1
+//     it is opened anew, by the user of the core: what renames it has to make the new one
+//     (logrotate: create 0640 sallyport adm).
+//   - Lines for a syslog daemon are of facility daemon, with the severity of their level: on
+//     a unix socket as syslog(3) writes them, over UDP as RFC 5424 says.
+//   - max_open_files is the limit of each process, RLIMIT_NOFILE; 0 leaves the hard limit of
+//     the start. The soft one is always raised to it. A client takes a descriptor, and its
+//     request another one.
 //
 // And where the default depends: workers = 0 is one for every two processors that the
 // machine or the cgroup gives, and a core runs on one; https is not bound while no

@@ -58,6 +58,8 @@ func keys() []key {
 		{name: "state", kind: takesText},
 		{name: "volatile_state", kind: takesFlag, fallback: "false", part: "certificates by ACME", on: refused},
 		{name: "control", kind: takesText},
+		{name: "pid_file", kind: takesText},
+		{name: "max_open_files", kind: takesNumber, fallback: "0", most: 1 << 30},
 		{name: "trusted_proxies", kind: takesTexts},
 		{name: "drain", kind: takesTable},
 		{name: "drain.requests", kind: takesDuration, fallback: "30s"},
@@ -73,6 +75,7 @@ func keys() []key {
 
 		{name: "log", kind: takesTable},
 		{name: "log.access", kind: takesFlag, fallback: "true"},
+		{name: "log.target", kind: takesText, fallback: "stderr"},
 		{name: "log.level", kind: takesChoice, fallback: "info", choices: []string{"debug", "info", "warn", "error"}},
 
 		{name: "limits", kind: takesTable},

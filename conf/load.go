@@ -174,7 +174,7 @@ type writers struct {
 }
 
 func writersOf(at Surroundings) writers {
-	may := writers{anyOwner: at.UID != 0}
+	may := writers{anyOwner: !at.root()}
 	// Without sudo both stay root's own, as for a text that is no number.
 	may.uid, _ = strconv.Atoi(at.env("SUDO_UID"))
 	may.gid, _ = strconv.Atoi(at.env("SUDO_GID"))

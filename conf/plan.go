@@ -2,6 +2,7 @@ package conf
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -11,6 +12,9 @@ import (
 type Plan struct {
 	File      string     // absolute path of the configuration; "" for serve
 	Control   string     // path of the control socket
+	PIDFile   string     `json:",omitempty"` // "" for none
+	OpenFiles int        `json:",omitempty"` // limit of each process; 0: that of the start
+	LogTarget *LogTarget `json:",omitempty"` // nil: stderr
 	State     string     // the keeper's folder
 	Sandbox   string     // "full" or "best-effort"
 	Users     Users      // numeric ids of every process of ours
@@ -178,6 +182,34 @@ type Log struct {
 	Access bool
 	Level  string // "debug", "info", "warn" or "error"
 }
+
+// A LogTarget is where the log goes instead of stderr.
+type LogTarget struct {
+	Form    LogForm
+	Address string // a path, or address and port
+	Where   Place
+}
+
+// String is the target as it is written; nil is stderr.
+func (t *LogTarget) String() string {
+	switch {
+	case t == nil:
+		return strconv.Quote("stderr")
+	case t.Form == LogFile:
+		return strconv.Quote(t.Address)
+	default:
+		return strconv.Quote(string(t.Form) + ":" + t.Address)
+	}
+}
+
+// A LogForm is how lines are written.
+type LogForm string
+
+const (
+	LogFile LogForm = "file"
+	LogUnix LogForm = "unix" // datagrams, as syslog(3) writes them
+	LogUDP  LogForm = "udp"  // RFC 5426
+)
 
 // Keeper is the part of the plan that the keeper is given. The files are not
 // named but given: descriptors "cert0", "key0", "cert1", ..., and those of the Authority.

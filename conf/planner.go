@@ -58,6 +58,11 @@ func (p *planner) resolve() {
 	plan.Sandbox = root.text("sandbox")
 	plan.Users = p.users()
 	plan.Control = p.control()
+	if v := root.written("pid_file"); v != nil {
+		plan.PIDFile = p.path(v.text)
+	}
+	plan.OpenFiles = p.openFiles()
+	plan.LogTarget = p.logTarget()
 	plan.State = p.state()
 
 	plan.Core.Limits = p.limits()
@@ -76,10 +81,13 @@ func (p *planner) resolve() {
 	p.healthHosts()
 	p.listeners()
 	plan.Core.Certificates = len(plan.Keeper.Certificates)
-	for _, key := range []string{"user", "keeper_user", "sandbox", "state", "control"} {
+	for _, key := range []string{"user", "keeper_user", "sandbox", "state", "control", "pid_file", "max_open_files"} {
 		if root.written(key) != nil {
 			plan.Lasting = append(plan.Lasting, root.place(key))
 		}
+	}
+	if plan.LogTarget != nil {
+		plan.Lasting = append(plan.Lasting, plan.LogTarget.Where)
 	}
 }
 
@@ -131,7 +139,7 @@ func (p *planner) trusted() {
 // when the file does not name one; "" where there is no folder for it.
 func ControlPath(absolute string, at Surroundings) string {
 	folder := firstFolder(at.env("RUNTIME_DIRECTORY"))
-	if folder == "" && at.UID == 0 {
+	if folder == "" && at.root() {
 		folder = "/run/sallyport"
 	}
 	if folder == "" {
@@ -176,7 +184,7 @@ func (p *planner) state() string {
 	if folder := firstFolder(p.at.env("STATE_DIRECTORY")); folder != "" {
 		return folder
 	}
-	if p.at.UID == 0 {
+	if p.at.root() {
 		return "/var/lib/sallyport"
 	}
 	if folder := firstFolder(p.at.env("XDG_STATE_HOME")); folder != "" {

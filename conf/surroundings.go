@@ -5,7 +5,8 @@ import "golang.org/x/sys/unix"
 // Surroundings are the facts outside the file on which a plan depends. They are
 // an argument, so that the same file and the same surroundings are the same plan.
 type Surroundings struct {
-	UID, GID int                 // of whoever starts sallyport; UID 0 means that identities are switched
+	UID, GID int                 // of whoever starts sallyport
+	OneID    bool                // UID is all there is in this user namespace, and no root: also where it is 0
 	Folder   string              // absolute; where a relative name of the file begins
 	Real     string              // the same folder without links, for whose it is
 	Host     string              // the machine's own name, "" when it has none
@@ -21,6 +22,9 @@ type Surroundings struct {
 func Variables() []string {
 	return []string{"RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "STATE_DIRECTORY", "XDG_STATE_HOME", "HOME", "TMPDIR", "SUDO_UID", "SUDO_GID"}
 }
+
+// root reports whether identities are switched.
+func (at Surroundings) root() bool { return at.UID == 0 && !at.OneID }
 
 // env looks up one variable.
 func (at Surroundings) env(name string) string {

@@ -16,7 +16,7 @@ const (
 
 // users are the identities of core and keeper.
 func (p *planner) users() Users {
-	if p.at.UID != 0 {
+	if !p.at.root() {
 		return p.ownUsers()
 	}
 	users := Users{

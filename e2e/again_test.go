@@ -67,7 +67,7 @@ func TestKillWarden(t *testing.T) {
 			p.kill()
 		}
 	}
-	if code := h.end(); code != 1 {
+	if code := h.end(); code != 4 {
 		t.Errorf("exit code %d", code)
 	}
 	if !until(time.Second, func() bool { return len(ours()) == 0 }) {

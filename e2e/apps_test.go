@@ -41,7 +41,7 @@ func (s *scene) startAppOn(kind, socket string) *exec.Cmd {
 	// umask 0 makes a socket that the core's user may connect to.
 	app := exec.CommandContext(s.t.Context(), "/bin/sh", append([]string{"-c", `umask 0; exec "$@"`, "sh"}, command...)...)
 	app.Dir = dir
-	app.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir, "TMPDIR=" + dir, "LANG=C.UTF-8"}
+	app.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + dir, "TMPDIR=" + dir, "LANG=C.UTF-8", "PYTHONDONTWRITEBYTECODE=1"} // no __pycache__ beside the socket
 	app.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Getuid() == 0 {
 		app.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}

@@ -32,7 +32,11 @@ func (s *scene) privs(args ...string) (printed string, code int) {
 func TestPrivs(t *testing.T) {
 	needRoot(t)
 	s := newScene(t)
-	s.shop("gunicorn-gthread")
+	s.certificate("shop", p256(t), "shop.test")
+	s.write("sallyport.toml", six)
+	s.app("gunicorn-gthread")
+	s.must(os.Mkdir(s.path("app/more"), 0o755)) // which takes a dialer
+	s.start()
 	s.answered("https://shop.test/")
 	text, code := s.privs("--json")
 	if code != 0 {

@@ -63,6 +63,9 @@ func TestReloadRefuses(t *testing.T) {
 		"a port of another": {`http = ["127.0.0.1:0"]`, `http = ["` + taken.Addr().String() + `"]`, "sallyport.toml:3: listen.http: sockets: bind tcp " + taken.Addr().String() + ": address already in use", "ss -ltnp"},
 		"our own port":      {`http = ["127.0.0.1:0"]`, `http = ["` + h.http + `"]`, "address already in use", "that needs a restart"},
 		"the sandbox":       {"control = ", "sandbox = \"best-effort\"\ncontrol = ", "sallyport.toml:1: sandbox: is \"best-effort\"", "it needs a restart"},
+		"the log":           {"control = ", "log.target = \"udp:127.0.0.1:514\"\ncontrol = ", "sallyport.toml:1: log.target: is \"udp:127.0.0.1:514\", and the service was started with \"stderr\"", "it needs a restart"},
+		"the pid file":      {"control = ", "pid_file = \"pid\"\ncontrol = ", "sallyport.toml:1: pid_file: is ", "it needs a restart"},
+		"the limit":         {"control = ", "max_open_files = 5000\ncontrol = ", "sallyport.toml:1: max_open_files: is 5000, and the service was started with 0", "it needs a restart"},
 	}
 	if os.Getuid() == 0 {
 		cases["users"] = change{

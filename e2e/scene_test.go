@@ -42,6 +42,8 @@ type scene struct {
 	env []string // of its commands, beside what all have
 
 	confined *syscall.SysProcAttr // of the next command; nil: none
+
+	inherits bool // its start could not clear what is inheritable
 }
 
 // newScene makes a scene whose houses are started by the user of the tests.

@@ -34,6 +34,7 @@ type boot struct {
 	wanted  []keeperFile // what the keeper is to have
 	entries [][]byte     // for the folders of plan.Managed
 	readyFD int          // of --ready-fd; -1 without
+	means   means
 	log     *slog.Logger
 
 	listeners []sockets.Listener // in the order of the plan
@@ -41,6 +42,8 @@ type boot struct {
 	apps      []startable        // in the order of plan.Managed
 	spools    sockets.Gifts      // one for each row of the board
 	control   int                // listening; -1 when there is none
+	scribe    *scribeWard        // nil: stderr is the log
+	notify    sockets.Gifts      // to the service manager, if there is one
 }
 
 // bind makes all listeners, and says of each that cannot be had why.
@@ -161,6 +164,7 @@ func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 	if b.control >= 0 {
 		gifts = append(gifts, sockets.Gift{Name: "control", FD: b.control})
 	}
+	gifts = append(append(gifts, b.notify...), b.scribeGifts(main)...)
 	if b.readyFD >= 0 {
 		gifts = append(gifts, sockets.Gift{Name: "announce", FD: b.readyFD})
 	}
@@ -176,7 +180,8 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gift, error) {
 		return sockets.Gift{}, err
 	}
 	gifts := append(sockets.Gifts{{Name: "program", FD: program}}, b.files...)
-	if empty, err := emptyFolder(); err == nil && !jail.Off() { // without it the keeper still has no file
+	// Without it the keeper still has no file. Who is uid 0 has no other name in a namespace.
+	if empty, err := emptyFolder(); err == nil && !jail.Off() && b.plan.Users.Keeper.UID != 0 {
 		gifts = append(gifts, sockets.Gift{Name: "empty", FD: empty})
 	}
 	theirs := duty{Name: "keeper", Who: b.plan.Users.Keeper, Sandbox: b.plan.Sandbox, Keeper: &b.plan.Keeper, Empty: []string{"part"}, Drain: keeperGrace}

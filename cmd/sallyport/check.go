@@ -26,7 +26,7 @@ func checkCommand(args []string) int {
 	wrong, unknown := checkFiles(a.Files, plan.Users.Keeper.GID)
 	mistakes = slices.Concat(checkIDs(a.IDs), a.Unfit, wrong)
 	blocked, unasked := checkWays(plan, *path)
-	for _, notice := range slices.Concat(plan.Notices, unknown, unasked) {
+	for _, notice := range slices.Concat(plan.Notices, hiddenLimits(), unknown, unasked) {
 		fmt.Fprintln(os.Stderr, notice)
 	}
 	if len(mistakes) > 0 {

@@ -37,6 +37,8 @@ type duty struct {
 	File      string         // path of the configuration; "" for serve
 	Control   string         // path of the control socket
 	Shared    bool           // core and keeper have one uid: there is a keeper
+	Scribe    *scribeDuty    // nil: stderr is the log
+	PIDFile   string         // "" when there is none
 	Trust     string         // how to trust the internal CA; "" when there is nothing to say
 	Notices   []conf.Mistake // worth a line at every start
 }

@@ -76,6 +76,9 @@ func checkDescriptors(plan *conf.Plan) []conf.Mistake {
 	if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
 		return []conf.Mistake{{What: fmt.Sprintf("limit of open files: %v", err)}}
 	}
+	if plan.OpenFiles > 0 { // which boot will set, or fail
+		limit.Max = uint64(plan.OpenFiles)
+	}
 	place := conf.Place{File: plan.File, Key: "site.tls"}
 	if need := uint64(2*(len(files)+plan.Workers) + descriptorsSpare); need > limit.Max {
 		return []conf.Mistake{{

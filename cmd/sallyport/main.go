@@ -48,13 +48,16 @@
 // marked, and with --assert the exit status is 3 then. What only root may see is not visible
 // to others, and no drift.
 //
-// Five more commands are for its own use: stage gives away what a role must not have and
+// Six more commands are for its own use: stage gives away what a role must not have and
 // becomes that role's program; warden starts programs and keeps them alive; planner reads the
-// configuration; mason builds the root of the cores; dialer connects to apps for them.
+// configuration; mason builds the root of the cores; dialer connects to apps for them; scribe
+// writes the log to where log.target wants it.
 //
 // # Exit status
 //
-// 0 fine; 1 a mistake of the operator, said on stderr; 2 wrong usage; 3 a check failed.
+// 0 fine; 1 a mistake of the operator, said on stderr; 2 wrong usage; 3 a check failed; 4 a
+// part was lost that takes a start to replace. So a supervisor is to start it again after
+// everything but 1 and 2.
 //
 // # Security
 //
@@ -91,6 +94,7 @@ const (
 	exitMistake = 1
 	exitUsage   = 2
 	exitCheck   = 3
+	exitLost    = 4
 )
 
 // usage is what --help prints.
@@ -151,6 +155,8 @@ func command(args []string) int {
 		return masonCommand(args)
 	case "dialer":
 		return dialerCommand(args)
+	case "scribe":
+		return scribeCommand(args)
 	case "help", "-h", "-help", "--help":
 		fmt.Print(usage)
 		return exitFine

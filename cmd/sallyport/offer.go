@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,7 @@ type runningPlan struct {
 	Keeper  bool        // there is one, even if no certificate is left
 
 	number int
+	ours   bool // who asks is who has made the control socket, by whatever number it is known there
 }
 
 // sealRunning writes what a plan is, for what was bound by a duty.
@@ -104,19 +106,25 @@ func (o *offer) lasting() (mistakes []conf.Mistake) {
 			"reload as whoever has started it")
 		return mistakes
 	}
+	own := !plan.Users.Switch && o.was.ours // in a namespace of its own that one may be uid 0
 	for _, user := range []struct {
 		key      string
 		was, now conf.ID
 	}{{"user", was.Users.Core, plan.Users.Core}, {"keeper_user", was.Users.Keeper, plan.Users.Keeper}} {
-		if user.was.UID != user.now.UID || user.was.GID != user.now.GID {
+		if !own && (user.was.UID != user.now.UID || user.was.GID != user.now.GID) {
 			refuse(user.key, fmt.Sprintf("is uid %d and gid %d, and the service runs as %d and %d", user.now.UID, user.now.GID, user.was.UID, user.was.GID), "")
 		}
 	}
-	if plan.Sandbox != was.Sandbox {
-		refuse("sandbox", fmt.Sprintf("is %q, and the service runs with %q", plan.Sandbox, was.Sandbox), "")
-	}
-	if plan.Control != was.Control {
-		refuse("control", fmt.Sprintf("is %q, and the service listens on %q", plan.Control, was.Control), "")
+	for _, value := range []struct{ key, was, now string }{
+		{"sandbox", strconv.Quote(was.Sandbox), strconv.Quote(plan.Sandbox)},
+		{"control", strconv.Quote(was.Control), strconv.Quote(plan.Control)},
+		{"log.target", was.LogTarget.String(), plan.LogTarget.String()},
+		{"pid_file", strconv.Quote(was.PIDFile), strconv.Quote(plan.PIDFile)},
+		{"max_open_files", strconv.Itoa(was.OpenFiles), strconv.Itoa(plan.OpenFiles)},
+	} {
+		if value.now != value.was {
+			refuse(value.key, fmt.Sprintf("is %s, and the service was started with %s", value.now, value.was), "")
+		}
 	}
 	if plan.State != was.State && (was.Keeper.Authority != nil || plan.Keeper.Authority != nil) {
 		refuse("state", fmt.Sprintf("is %q, and the service has %q", plan.State, was.State),

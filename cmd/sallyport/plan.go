@@ -139,6 +139,9 @@ func (o *outline) addProcesses(plan *conf.Plan) {
 		o.add("keeper's warden", 1, "sallyport", jail.Warden, plan.Users.Keeper, []string{"key files, open", "links to the cores"})
 		o.add("keeper", 1, "sallyport-keeper", jail.Keeper, plan.Users.Keeper, []string{"private keys", "ticket keys", "links to the cores"})
 	}
+	if plan.LogTarget != nil {
+		o.add("scribe", 1, "sallyport", jail.Scribe, plan.Users.Core, []string{"what others log", plan.LogTarget.Address})
+	}
 }
 
 func (o *outline) add(name string, count int, program string, role jail.Role, who conf.ID, holds []string) {

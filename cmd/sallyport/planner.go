@@ -28,6 +28,7 @@ type inquiry struct {
 	Words      conf.Words // of serve: its arguments
 	Path       string     // of the configuration, as -c names it
 	UID, GID   int        // of whoever asks
+	OneID      bool       // there is no other in this user namespace, and UID is no root
 	Folder     string
 	Real       string // Folder without links
 	Env        map[string]string
@@ -80,7 +81,11 @@ func consult(q inquiry) answer {
 // ask starts a planner, helps it, and reads its answer.
 func (q *inquiry) ask(a *answer) error {
 	who := conf.ID{UID: os.Getuid(), GID: os.Getgid()}
-	if q.UID, q.GID = who.UID, who.GID; who.UID == 0 {
+	alone, err := conf.OneID()
+	if err != nil {
+		return fmt.Errorf("find the ids of this namespace: %w", err)
+	}
+	if q.UID, q.GID, q.OneID = who.UID, who.GID, alone; who.UID == 0 && !alone {
 		if wrong := checkIDs([]fixedID{{ID: plannerID}}); len(wrong) > 0 {
 			return wrong[0]
 		}

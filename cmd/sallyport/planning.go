@@ -132,6 +132,7 @@ func (a *answer) complete(at conf.Surroundings) {
 		File:     plan.File,
 		Control:  plan.Control,
 		Shared:   len(plan.Keeper.Certificates) > 0 && plan.Users.Core.UID == plan.Users.Keeper.UID,
+		PIDFile:  plan.PIDFile,
 		Trust:    trustHint(plan, at),
 		Notices:  plan.Notices,
 		Empty:    []string{"part", "board"},
@@ -158,7 +159,7 @@ func trustHint(plan *conf.Plan, at conf.Surroundings) string {
 // surroundings are those of whoever asks.
 func (q *inquiry) surroundings(gifts sockets.Gifts) (conf.Surroundings, error) {
 	at := conf.Surroundings{
-		UID: q.UID, GID: q.GID, Folder: q.Folder, Real: q.Real, Processors: q.Processors,
+		UID: q.UID, GID: q.GID, OneID: q.OneID, Folder: q.Folder, Real: q.Real, Processors: q.Processors,
 		Env: func(name string) string { return q.Env[name] },
 	}
 	looks, err := gifts.FD("looks")

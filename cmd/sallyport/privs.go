@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"sallyport/cmd/internal/jail"
+	"sallyport/conf"
 )
 
 // This file is the command privs: what each process of a running service is and may do,
@@ -129,15 +130,17 @@ func (p *privileges) demand() {
 			p.Drift = append(p.Drift, what+" is "+got)
 		}
 	}
+	alone, _ := conf.OneID() // if it cannot be read, 0 is a drift
 	for _, ids := range []struct{ kind, found string }{{"uid", p.UIDs}, {"gid", p.GIDs}} {
 		four := strings.Fields(ids.found)
 		same := len(four) == 4 && four[0] == four[1] && four[1] == four[2] && four[2] == four[3]
-		drift(ids.kind, ids.found, same && four[0] != "0")
+		drift(ids.kind, ids.found, same && (four[0] != "0" || alone))
 	}
 	for _, set := range capabilitySets() {
 		// What the bounding set has is of no use without a permitted one, and takes
-		// privilege to clear: the start has said it if it could not.
-		drift(set, p.Caps[set], set == "CapBnd" || short(p.Caps[set]) == "0")
+		// privilege to clear; nor is what is inheritable, where a unit forbids to clear it: the
+		// start has said it if it could not.
+		drift(set, p.Caps[set], set == "CapBnd" || set == "CapInh" && p.NoNewPrivs == "1" || short(p.Caps[set]) == "0")
 	}
 	drift("no_new_privs", p.NoNewPrivs, p.NoNewPrivs == "1")
 	door, main := jail.Layers(p.Role)

@@ -57,6 +57,8 @@ func roleOf(name string) jail.Role {
 		return jail.Dialer
 	case "mason":
 		return jail.Mason
+	case string(jail.Scribe):
+		return jail.Scribe
 	}
 	return jail.Core
 }
@@ -196,6 +198,15 @@ func dumpable(dir string) string {
 	}
 	if owner, is := entry.Sys().(*syscall.Stat_t); is && owner.Uid == 0 {
 		return "no"
+	}
+	// A namespace without ids, as that of a core is, has no root: it is ours then.
+	if ids, err := os.ReadFile(dir + "/uid_map"); err == nil && len(ids) == 0 {
+		return "yes"
+	}
+	theirs, theirErr := os.Readlink(dir + "/ns/user")
+	mine, err := os.Readlink(filepath.Dir(dir) + "/self/ns/user")
+	if theirErr != nil || err != nil || theirs != mine {
+		return notVisible // the root of its namespace may be somebody else here
 	}
 	return "yes"
 }

@@ -170,7 +170,13 @@ func askPlan(control string) (*runningPlan, error) {
 	if len(descriptors) != 1 {
 		return nil, errors.New("its plan was not told: it is another version of sallyport, which takes a restart")
 	}
-	return readRunning(descriptors[0], a.Number)
+	was, err := readRunning(descriptors[0], a.Number)
+	if err != nil {
+		return nil, err
+	}
+	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	was.ours = err == nil && int(peer.Uid) == os.Getuid()
+	return was, nil
 }
 
 // askReload asks at a control socket, and waits for as long as the reload takes. parcel is

@@ -57,7 +57,7 @@ func (b *boot) startMason(self int, main *duty) (sockets.Gifts, error) {
 		role: jail.Mason, sandbox: b.plan.Sandbox, who: b.plan.Users.Core, program: jail.Program{FD: self},
 		gifts: sockets.Gifts{{Name: "sockets", FD: list}, {Name: "leash", FD: leash}, {Name: "news", FD: theirs}},
 	}
-	mason.program.Argv = []string{"sallyport", "mason", mason.gifts.Names()}
+	mason.program.Argv = []string{"sallyport", "mason", mason.gifts.Names(), string(b.means)}
 	pid, err := mason.start()
 	if err != nil {
 		return nil, err

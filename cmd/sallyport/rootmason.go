@@ -69,7 +69,7 @@ const (
 
 // masonCommand is the whole life of a mason:
 //
-//	sallyport mason GIFTS
+//	sallyport mason GIFTS MEANS
 func masonCommand(args []string) int {
 	log := newLog(os.Stderr)
 	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2) // the leash says when
@@ -95,7 +95,7 @@ func masonCommand(args []string) int {
 // newMason takes what boot has left, and builds the root: whoever cannot be looked at any
 // more cannot name the ids of a namespace either, so that Seal comes after that.
 func newMason(args []string, log *slog.Logger) (*mason, *os.File, error) {
-	if len(args) != 1 {
+	if len(args) != 2 {
 		return nil, nil, errors.New("is started by sallyport run, not by hand")
 	}
 	gifts, err := sockets.TakeGifts(args[0])
@@ -121,13 +121,12 @@ func newMason(args []string, log *slog.Logger) (*mason, *os.File, error) {
 	if m.news, err = pollable(news, "main warden"); err != nil {
 		return nil, nil, err
 	}
-	built := m.build()
+	hint, built := m.buildFor(means(args[1]))
 	if err := jail.Seal(jail.Mason); err != nil {
 		return nil, nil, err
 	}
 	if built != nil {
-		log.Info("no root for cores", "reason", built.Error(), "hint",
-			"the dialer connects for them, at some 0.1 ms each; to have the root: sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0")
+		log.Info("no root for cores", "reason", built.Error(), "hint", hint)
 	}
 	name, err := unix.BytePtrFromString("sallyport")
 	if err != nil {
@@ -136,6 +135,17 @@ func newMason(args []string, log *slog.Logger) (*mason, *os.File, error) {
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0, 0, 0) // for people who look
 	leash, err := pollable(hold, "leash")
 	return m, leash, err
+}
+
+// buildFor is build where the start had some means, and what to do if there is no root. "Executing
+// a program that ... has any file capabilities set will clear the ambient set", capabilities(7):
+// a stage could not enter it.
+func (m *mason) buildFor(by means) (hint string, err error) {
+	const having = "the dialer connects for them, at some 0.1 ms each; to have the root: "
+	if by == meansFile {
+		return having + "setcap -r", errors.New("this program has a file capability")
+	}
+	return having + "sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0", m.build()
 }
 
 // foldersOf are the folders of sockets.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -56,19 +57,26 @@ func begin(a answer, readyFD int) int {
 		return exitMistake
 	}
 	b := &boot{plan: a.Plan, main: a.Main, wanted: a.Files, entries: a.Entries, readyFD: readyFD, log: log}
-	mistakes := append(checkIDs(a.IDs), a.Unfit...)
+	mistakes := slices.Concat(checkIDs(a.IDs), limitFiles(a.Plan), a.Unfit)
 	mistakes = append(mistakes, b.bind(given)...)
 	mistakes = append(mistakes, b.openSpools()...)
 	mistakes = append(mistakes, b.makeApps()...)
 	mistakes = append(mistakes, b.openFiles()...)
 	mistakes = append(mistakes, b.openAuthority()...)
+	if len(mistakes) == 0 {
+		mistakes = append(b.writePID(), b.openLog()...)
+	}
 	if len(mistakes) > 0 {
 		return complain(mistakes)
 	}
+	log = b.log
+	b.means = ownMeans()
+	b.means.say(log)
 	for _, name := range given.Discard() {
 		log.Warn("inherited socket closed", "name", name, "reason", "no listener has its name or address")
 	}
 	b.openControl()
+	b.openNotify()
 	logFailure(log, "boot failed", b.launch())
 	return exitMistake
 }
@@ -92,14 +100,6 @@ func shutTerminals() error {
 		}
 	}
 	return nil
-}
-
-// complain prints mistakes for the operator and returns the exit code for them.
-func complain(mistakes []conf.Mistake) int {
-	for _, mistake := range mistakes {
-		fmt.Fprintln(os.Stderr, mistake)
-	}
-	return exitMistake
 }
 
 // logNotices logs what the plan has to say at every start.

@@ -293,7 +293,7 @@ func TestServeImpatient(t *testing.T) {
 			h.signal(syscall.SIGTERM)
 		}, exitFine},
 		"main warden killed":  {func(h *house) { h.signal(syscall.SIGKILL) }, -1},
-		"app's warden killed": {func(h *house) { kill(h.t, h.one("app's warden"), syscall.SIGKILL) }, exitMistake},
+		"app's warden killed": {func(h *house) { kill(h.t, h.one("app's warden"), syscall.SIGKILL) }, exitLost},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := buildApp(t, 0)

@@ -77,6 +77,11 @@ func (w *warden) pass(signal unix.Signal) {
 	case unix.SIGHUP:
 		w.petition(petition{})
 	case unix.SIGWINCH: // a terminal's, mostly
+	case unix.SIGUSR1:
+		if w.reopenLog() {
+			return
+		}
+		fallthrough
 	default:
 		w.log.Warn("signal ignored", "signal", unix.SignalName(signal), "reason", "no app was started that it could be for")
 	}
@@ -110,7 +115,7 @@ func (w *warden) siblingDied(s *sibling, status unix.WaitStatus) {
 		w.hurry()
 		return
 	}
-	w.code = exitMistake
+	w.code = exitLost
 	w.log.Error("warden died", append(fate(status), "process", s.Name,
 		"reason", "its descriptors are lost: the service ends and must be started again")...)
 	w.drain()

@@ -30,6 +30,7 @@ type stage struct {
 	who     conf.ID
 	program jail.Program
 	gifts   sockets.Gifts
+	stderr  int  // 0: that of who starts it
 	dies    bool // with the thread that starts it
 }
 
@@ -54,6 +55,9 @@ func (s stage) start() (pid int, err error) {
 		gifts = append(gifts, sockets.Gift{Name: "stage-root", FD: s.program.Root})
 	}
 	files := []uintptr{0, 1, 2}
+	if s.stderr != 0 {
+		files[2] = uintptr(s.stderr)
+	}
 	for _, gift := range gifts {
 		files = append(files, uintptr(gift.FD))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sallyport/cmd/internal/jail"
 	"sallyport/sockets"
 )
 
@@ -71,6 +72,9 @@ func (w *warden) status() []byte {
 			name = sibling.Name
 		}
 		s.Processes = append(s.Processes, processStatus{Name: name, PID: sibling.PID})
+	}
+	if w.scribe != nil {
+		s.Processes = append(s.Processes, processStatus{Name: string(jail.Scribe), PID: w.scribe.pid})
 	}
 	s.Apps = w.appStatuses()
 	return s.text()

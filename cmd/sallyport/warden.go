@@ -44,6 +44,8 @@ type warden struct {
 	unhealed int          // how often in a row one could not be healed
 	leashed  bool         // a sibling of the main warden, which alone says when to end
 	announce int          // of --ready-fd; -1 when there is none
+	notifier notifier     // to the service manager
+	scribe   *scribeWard  // nil when there is none
 	before   map[int]bool // children that no ward has left: siblings, and what the starter had
 
 	kept    kept // of the keeper's warden
@@ -84,14 +86,17 @@ func wardenCommand(args []string) int {
 	// The parent-death signal of the wards is that of this thread.
 	runtime.LockOSThread()
 	lines := newPatientLog(os.Stderr)
-	defer lines.flush()
 	log := newLog(lines)
 	w, err := newWarden(args, log)
 	if err != nil {
 		log.Error("warden failed", "error", err)
+		lines.flush()
 		return exitMistake
 	}
-	return w.watch()
+	code := w.watch()
+	lines.flush()
+	w.endScribe()
+	return code
 }
 
 // newWarden seals the jail and takes what boot has left.
@@ -126,9 +131,12 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 		return nil, err
 	}
 	logNotices(log, d.Notices)
+	if d.Core != nil {
+		sayLimits(log)
+	}
 	d.sayHomes(log)
 	w := &warden{
-		duty: d, log: log, began: time.Now(), announce: -1, before: map[int]bool{},
+		duty: d, log: log, began: time.Now(), announce: -1, notifier: notifier{fd: -1}, before: map[int]bool{},
 		deaths:    make(chan os.Signal, 1),
 		signals:   make(chan os.Signal, 16),
 		news:      make(chan readiness),
@@ -155,7 +163,7 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 
 // inherit sorts the gifts: what goes to wards, and what is for the warden itself.
 func (w *warden) inherit(gifts sockets.Gifts) (err error) {
-	if err := w.firstEstate(gifts); err != nil {
+	if err := errors.Join(w.firstEstate(gifts), w.inheritScribe(gifts)); err != nil {
 		return err
 	}
 	if err := w.addCores(w.estate, w.reload.generation, gifts); err != nil {
@@ -180,6 +188,8 @@ func (w *warden) inherit(gifts sockets.Gifts) (err error) {
 			w.wards[0].source.Root = gift.FD // of a keeper, which is alone
 		case "announce":
 			w.announce = gift.FD
+		case "notify":
+			w.notifier.fd = gift.FD
 		case "leash":
 			w.leashed = true
 			err = w.beginLeash(gift.FD)

@@ -212,7 +212,7 @@ func TestHealInVain(t *testing.T) {
 	for now := time.Now(); w.state == serving && w.unhealed < 10; now = now.Add(healEvery) {
 		w.heal(now)
 	}
-	if w.state != draining || w.code != exitMistake || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "listener lost") {
+	if w.state != draining || w.code != exitLost || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "listener lost") {
 		t.Errorf("state %v, code %d, %s", w.state, w.code, log)
 	}
 }
@@ -283,7 +283,7 @@ func TestKillSibling(t *testing.T) {
 		t.Error("ended with a guest inside")
 	}
 	guest.Close()
-	h.ends(exitMistake)
+	h.ends(exitLost)
 	h.empty(time.Second)
 }
 

@@ -31,8 +31,11 @@ func (w *warden) watch() int {
 		now := time.Now()
 		w.reap(now)
 		w.tend(now)
+		w.tendScribe(now)
+		w.notifier.tell(w.notice(), w.log)
 		if w.state == gone {
 			removeSocket(w.duty.Control)
+			removeSocket(w.duty.PIDFile)
 			return w.code
 		}
 		timer.Reset(w.next().Sub(now))
@@ -154,7 +157,7 @@ func (w *warden) heal(now time.Time) {
 		switch {
 		case err != nil && w.unhealed+1 == healTries:
 			w.log.Error("listener lost", "listener", door.Address, "error", err, "reason", "the service ends and must be started again")
-			w.code = exitMistake
+			w.code = exitLost
 			w.drain()
 			return
 		case err != nil:
@@ -357,6 +360,9 @@ func (w *warden) reap(now time.Time) {
 				w.killOrphans()
 			}
 			return
+		}
+		if w.scribeDied(pid, status, now) {
+			continue
 		}
 		sweep = sweep || !w.before[pid]
 		delete(w.before, pid)

@@ -27,10 +27,12 @@ const (
 // A place is what there is around the attackers: their targets.
 type place struct {
 	dir      string
-	Folder   string // of one attempt
-	App      string // socket of an app, whose folder is in the root
-	Mixed    string // folder of an app that has a neighbour's docker.sock too
-	System   string // socket in /run
+	core     int             // uid of the attackers
+	starts   func(*exec.Cmd) // how an attacker is started; nil: by root
+	Folder   string          // of one attempt
+	App      string          // socket of an app, whose folder is in the root
+	Mixed    string          // folder of an app that has a neighbour's docker.sock too
+	System   string          // socket in /run
 	root     *os.File
 	Key      string
 	Abstract string
@@ -40,16 +42,19 @@ type place struct {
 	Starter  int
 }
 
-// newPlace makes what all attempts may have in common.
-func newPlace(t *testing.T) *place {
+// newPlace makes what all attempts may have in common, where root starts the service.
+func newPlace(t *testing.T) *place { return newPlaceOf(t, coreUID, keeperUID) }
+
+// newPlaceOf is newPlace for other users.
+func newPlaceOf(t *testing.T, core, keeper int) *place {
 	t.Helper()
-	p := &place{dir: t.TempDir(), Starter: os.Getpid(), Abstract: fmt.Sprintf("sallyport-attack-%d", os.Getpid())}
+	p := &place{dir: t.TempDir(), core: core, Starter: os.Getpid(), Abstract: fmt.Sprintf("sallyport-attack-%d", os.Getpid())}
 	for folder := p.dir; folder != os.TempDir(); folder = filepath.Dir(folder) {
 		must(t, os.Chmod(folder, 0o755))
 	}
 	p.Key = filepath.Join(p.dir, "key.pem")
 	must(t, os.WriteFile(p.Key, []byte("secret"), 0o600))
-	must(t, os.Chown(p.Key, keeperUID, keeperUID))
+	must(t, os.Chown(p.Key, keeper, keeper))
 	abstract, err := net.Listen("unix", "@"+p.Abstract)
 	must(t, err)
 	t.Cleanup(func() { abstract.Close() })
@@ -57,7 +62,11 @@ func newPlace(t *testing.T) *place {
 	must(t, err)
 	t.Cleanup(func() { target.Close() })
 	p.Port = target.Addr().(*net.TCPAddr).Port
-	p.App, p.Mixed, p.System = p.dir+"/app/web.sock", p.dir+"/mixed", fmt.Sprintf("/run/sallyport-attack-%d.sock", os.Getpid())
+	system := "/run"
+	if os.Getuid() != 0 { // of a container, where that is root's
+		system = p.dir
+	}
+	p.App, p.Mixed, p.System = p.dir+"/app/web.sock", p.dir+"/mixed", fmt.Sprintf("%s/sallyport-attack-%d.sock", system, os.Getpid())
 	for _, folder := range []string{p.dir + "/app", p.Mixed} {
 		must(t, os.Mkdir(folder, 0o755))
 	}
@@ -67,7 +76,7 @@ func newPlace(t *testing.T) *place {
 		must(t, os.Chmod(path, 0o777))
 		t.Cleanup(func() { listener.Close() })
 	}
-	p.Brother, p.Stranger = victim(t, coreUID), victim(t, keeperUID)
+	p.Brother, p.Stranger = victim(t, core), victim(t, keeper)
 	return p
 }
 
@@ -79,10 +88,13 @@ func must(t *testing.T, err error) {
 }
 
 // victim starts a process of a user, which does nothing until the end of the test.
-func victim(t *testing.T, uid uint32) int {
+func victim(t *testing.T, uid int) int {
 	t.Helper()
-	cmd := exec.Command("/bin/sleep", "1000")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), victimVariable+"=1")
+	if uid != os.Getuid() {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	}
 	must(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
@@ -109,14 +121,14 @@ func (p *place) stand(number int) (s *stand, err error) {
 		if err := os.Mkdir(folder, 0o755); err != nil {
 			return s, err
 		}
-		if err := os.Chown(folder, coreUID, coreUID); err != nil {
+		if err := os.Chown(folder, p.core, p.core); err != nil {
 			return s, err
 		}
 	}
 	if err := os.WriteFile(s.folder+"/own.txt", []byte("own"), 0o600); err != nil {
 		return s, err
 	}
-	if err := os.Chown(s.folder+"/own.txt", coreUID, coreUID); err != nil {
+	if err := os.Chown(s.folder+"/own.txt", p.core, p.core); err != nil {
 		return s, err
 	}
 	for _, name := range []string{"app.sock", "docker.sock"} {
@@ -220,7 +232,7 @@ func (p *place) try(bin string, b build, name string, number int) (string, error
 	if rooted {
 		names += ",stage-root"
 	}
-	cmd := exec.Command(bin+"/sallyport", "stage", role, "full", fmt.Sprint(coreUID), fmt.Sprint(coreUID),
+	cmd := exec.Command(bin+"/sallyport", "stage", role, "full", fmt.Sprint(p.core), fmt.Sprint(p.core),
 		names, "", "attack", role, name, giftNames, string(text), b.apps)
 	cmd.ExtraFiles = append(s.gifts, program)
 	if rooted {
@@ -228,6 +240,9 @@ func (p *place) try(bin string, b build, name string, number int) (string, error
 	}
 	said := new(strings.Builder)
 	cmd.Stderr = said
+	if p.starts != nil {
+		p.starts(cmd)
+	}
 	start, over := cmd.Start, make(chan struct{})
 	defer close(over)
 	if rooted {

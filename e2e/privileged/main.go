@@ -51,7 +51,7 @@ func main() {
 // door, and of commands that go on without.
 func lastStatements() map[string]string {
 	return map[string]string{
-		"cmd/internal/jail/layers.go": "return unix.Capset(&header, &none[0])",
+		"cmd/internal/jail/layers.go": "err := unix.Capset(&header, &none[0])",
 		"cmd/internal/jail/leave.go":  "return errors.Join(syscall.Setgroups(nil), ",
 	}
 }

@@ -14,10 +14,21 @@ func Lacking() []string {
 	if len(boundingSet()) > 0 {
 		lacking = append(lacking, "bounding set")
 	}
+	if inherits() {
+		lacking = append(lacking, "inheritable set")
+	}
 	if groups, err := unix.Getgroups(); err != nil || len(groups) > 0 {
 		lacking = append(lacking, "groups")
 	}
 	return append(lacking, lackingLayers()...)
+}
+
+// inherits reports whether an inheritable capability is left.
+func inherits() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData
+	err := unix.Capget(&header, &sets[0])
+	return err != nil || sets[0].Inheritable|sets[1].Inheritable != 0
 }
 
 // lackingLayers are those that the kernel, or this build, does not have.

@@ -133,6 +133,10 @@ const programRights = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_
 // restrictions cannot modify filesystem topology".
 func leaveNetwork(entrance) error { return domain{tcp: tcpAll, scope: scopeAll}.enter() }
 
+// LogFolder is the gift of a warden that is the folder of the log: files that are there may
+// be opened anew, and none made.
+const LogFolder = "log-folder"
+
 // leaveMost takes from a warden what it and its wards have no business with: to change
 // files, to execute another program than itself and theirs, TCP, and the rest. It reads
 // /proc, and removes the names of sockets.
@@ -145,6 +149,9 @@ func leaveMost(e entrance) error {
 	rules := []fileRule{{null, unix.LANDLOCK_ACCESS_FS_WRITE_FILE}, {e.program, programRights}}
 	if ward, err := e.gifts.FD("program"); err == nil {
 		rules = append(rules, fileRule{ward, programRights})
+	}
+	if folder, err := e.gifts.FD(LogFolder); err == nil {
+		rules = append(rules, fileRule{folder, unix.LANDLOCK_ACCESS_FS_WRITE_FILE})
 	}
 	return domain{fileWrites | unix.LANDLOCK_ACCESS_FS_EXECUTE, rules, tcpAll, scopeAll}.enter()
 }

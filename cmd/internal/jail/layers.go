@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/conf"
 )
 
 // The layers act on the calling thread by raw calls: Go's own wrappers of
@@ -101,6 +103,9 @@ func changeIdentity(e entrance) error {
 		return nil
 	}
 	who := e.who
+	if isIdentity(who.UID, who.GID) {
+		return nil // what this takes may be forbidden: SystemCallFilter=~@privileged of a unit
+	}
 	gid, uid := uintptr(who.GID), uintptr(who.UID)
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
 		return fmt.Errorf("gid %d: %w", who.GID, errno)
@@ -111,16 +116,31 @@ func changeIdentity(e entrance) error {
 	return nil
 }
 
+// isIdentity reports whether these are all ids of the calling thread already.
+func isIdentity(uid, gid int) bool {
+	ruid, euid, suid := unix.Getresuid()
+	rgid, egid, sgid := unix.Getresgid()
+	return ruid == uid && euid == uid && suid == uid && rgid == gid && egid == gid && sgid == gid
+}
+
 // clearCapabilities empties the ambient, permitted, effective and inheritable
 // sets. A process that began with an ambient or file capability, and kept its
 // uid, still has them here.
+//
+// Where a service manager forbids capset, which it counts as a privilege, the execve that
+// follows empties two of them: "P'(permitted) = (P(inheritable) & F(inheritable)) | (F(permitted) &
+// P(bounding)) | P'(ambient)", capabilities(7). The inheritable ones stay, and Lacking says so.
 func clearCapabilities(entrance) error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return err
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var none [2]unix.CapUserData
-	return unix.Capset(&header, &none[0])
+	err := unix.Capset(&header, &none[0])
+	if err == unix.EPERM && unix.Geteuid() != 0 {
+		return nil
+	}
+	return err
 }
 
 // refuseNewPrivileges makes every later execve grant nothing.
@@ -149,12 +169,13 @@ func refuseDumps(entrance) error {
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 }
 
-// demandIdentity refuses uid 0 and a uid or gid that could be changed back.
+// demandIdentity refuses uid 0, where that is not all there is, and a uid or gid that could
+// be changed back.
 func demandIdentity(entrance) error {
 	ruid, euid, suid := unix.Getresuid()
 	rgid, egid, sgid := unix.Getresgid()
 	switch {
-	case ruid == 0 || euid == 0 || suid == 0:
+	case (ruid == 0 || euid == 0 || suid == 0) && !zeroIsNobodys():
 		return errors.New("uid is 0")
 	case ruid != euid || euid != suid:
 		return fmt.Errorf("uids differ: %d, %d, %d", ruid, euid, suid)
@@ -164,15 +185,26 @@ func demandIdentity(entrance) error {
 	return nil
 }
 
-// demandNoCapability refuses any permitted, effective, inheritable or ambient
-// capability. Ambient ones are permitted ones (capabilities(7)).
+// zeroIsNobodys reports whether uid 0 is all that this user namespace has, and no root. Who
+// can open no file any more has been asked at the door, where bounding sets are emptied.
+func zeroIsNobodys() bool {
+	alone, err := conf.OneID()
+	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		return len(boundingSet()) == 0
+	}
+	return err == nil && alone
+}
+
+// demandNoCapability refuses any permitted, effective or ambient capability. Ambient ones
+// are permitted ones (capabilities(7)). Inheritable ones are of use in an execve that
+// grants, and no_new_privs is demanded too.
 func demandNoCapability(entrance) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var sets [2]unix.CapUserData
 	if err := unix.Capget(&header, &sets[0]); err != nil {
 		return err
 	}
-	if sets != [2]unix.CapUserData{} {
+	if sets[0].Permitted|sets[0].Effective|sets[1].Permitted|sets[1].Effective != 0 {
 		return errors.New("a capability is left")
 	}
 	return nil

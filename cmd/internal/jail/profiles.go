@@ -18,6 +18,7 @@ const (
 	Keeper    Role = "keeper"     // holds the private keys
 	Mason     Role = "mason"      // builds the root of the cores, and keeps it as the folders of apps are
 	Dialer    Role = "dialer"     // connects to apps for cores that cannot from their root
+	Scribe    Role = "scribe"     // writes the log to where it is wanted
 	AppWarden Role = "app-warden" // the warden of an app, which is to have the resources that the starter had
 	App       Role = "app"        // an app: a program that is not ours
 	Planner   Role = "planner"    // makes a plan of the configuration, and is gone
@@ -81,12 +82,15 @@ func profiles() map[Role]profile {
 	warding := slices.Concat(ours, []layer{{"landlock", leaveMost}, {seccompPrefix + "warden", filterThread(inWarden)}})
 	masonry := slices.Concat(ours, []layer{{"landlock of network", leaveNetwork}, {seccompPrefix + "mason", filterThread(inMason)}})
 	return map[Role]profile{
-		Warden:    {door: warding, seal: seal}, // the leash ends it: the signal does not cross uids
-		Planner:   {door: planning, seal: seal},
-		Core:      {door: rooted(enterRoot), seal: seal, confine: []layer{{seccompPrefix + "core", filterProcess(inCore)}}},
-		Keeper:    {door: rooted(enterIfAllowed), seal: seal, confine: []layer{{seccompPrefix + "keeper", filterProcess(inKeeper)}}},
-		Dialer:    {door: slices.Concat(ours, last), seal: seal, confine: []layer{{seccompPrefix + "dialer", filterProcess(inDialer)}}},
-		Mason:     {door: masonry, seal: seal},
+		Warden:  {door: warding, seal: seal}, // the leash ends it: the signal does not cross uids
+		Planner: {door: planning, seal: seal},
+		Core:    {door: rooted(enterRoot), seal: seal, confine: []layer{{seccompPrefix + "core", filterProcess(inCore)}}},
+		Keeper:  {door: rooted(enterIfAllowed), seal: seal, confine: []layer{{seccompPrefix + "keeper", filterProcess(inKeeper)}}},
+		Dialer:  {door: slices.Concat(ours, last), seal: seal, confine: []layer{{seccompPrefix + "dialer", filterProcess(inDialer)}}},
+		Mason:   {door: masonry, seal: seal},
+		// What it does, to read a pipe and to write to what is open, a keeper does too. It keeps
+		// its root: a syslog daemon has a path.
+		Scribe:    {door: slices.Concat(ours, last), seal: seal, confine: []layer{{seccompPrefix + "keeper", filterProcess(inKeeper)}}},
 		AppWarden: {door: shed, seal: seal},
 		App:       {door: slices.Concat(shed, []layer{parent})},
 	}
