@@ -79,7 +79,11 @@ func newImage(t *testing.T) string {
 		t.Fatalf("%v: %s", err, out)
 	}
 	name = fmt.Sprintf("localhost/sallyport-e2e:%d", os.Getpid())
-	podman(t, "build", "--pull=never", "--format", "docker", "--isolation=chroot", "--network=none", "-t", name, folder)
+	// The network of the host, to --isolation=chroot the only one, is here one with nothing in it.
+	build := exec.Command("unshare", "--net", "podman", "build", "--pull=never", "--format", "docker", "--isolation=chroot", "--network=host", "-t", name, folder)
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("podman build: %v: %s", err, out)
+	}
 	t.Cleanup(func() { podman(t, "rmi", name) })
 	return name
 }

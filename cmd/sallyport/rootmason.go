@@ -271,6 +271,7 @@ func (m *mason) build() error {
 	}
 	e.Do("remount tmpfs", unix.SYS_MOUNT, 0, e.Text(rootAt), 0, mountBind, 0)
 	e.Open(rootAt, unix.O_PATH|unix.O_DIRECTORY)
+	e.Do("chroot", unix.SYS_CHROOT, e.Text(rootAt)) // as cores do: containers may refuse it to all
 	opened, err := e.Run(unix.CLONE_NEWUSER | unix.CLONE_NEWNS)
 	if err != nil {
 		sockets.CloseAll(opened)

@@ -227,7 +227,7 @@ func wardenCalls() []call {
 		{"close_range", 436, 436, inWarden, nil, "likewise"},
 		{"chdir", 80, 49, inWarden, nil, "the door"},
 		{"fchdir", 81, 50, inWarden, nil, "the door: into the root"},
-		{"chroot", 161, 51, inWarden, nil, "the door: likewise; only a process in a namespace of its own has the capability"},
+		{"chroot", 161, 51, inWarden | inMason, nil, "the door: likewise, tried by the mason; only a process in a namespace of its own has the capability"},
 		{"umask", 95, 166, inWarden, nil, "the door"},
 		{"keyctl", 250, 219, inWarden, []shape{{is(0, unix.KEYCTL_JOIN_SESSION_KEYRING), is(1, 0)}}, "the door: a new session keyring"},
 		{"setgroups", 116, 159, inWarden, nil, "the door: groups that it has already"},
