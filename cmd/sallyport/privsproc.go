@@ -199,8 +199,13 @@ func dumpable(dir string) string {
 	if owner, is := entry.Sys().(*syscall.Stat_t); is && owner.Uid == 0 {
 		return "no"
 	}
-	// A namespace without ids, as that of a core is, has no root: it is ours then.
+	// A namespace without ids, as that of a core is, has no root: it is the machine's then, who
+	// is nobody here in a container. The folder of a process is its user's in any case.
 	if ids, err := os.ReadFile(dir + "/uid_map"); err == nil && len(ids) == 0 {
+		folder, folderErr := os.Stat(dir)
+		if folderErr != nil || !sameOwner(folder, entry) {
+			return "no"
+		}
 		return "yes"
 	}
 	theirs, theirErr := os.Readlink(dir + "/ns/user")
@@ -239,4 +244,10 @@ func (proc procfs) namespace(dir, kind string) string {
 		return "own"
 	}
 	return "as the caller's"
+}
+
+func sameOwner(a, b os.FileInfo) bool {
+	one, is := a.Sys().(*syscall.Stat_t)
+	other, also := b.Sys().(*syscall.Stat_t)
+	return is && also && one.Uid == other.Uid
 }
