@@ -33,11 +33,11 @@
 //	KEY                             TAKES     DEFAULT     STATE
 //	user                            text      -           built
 //	keeper_user                     text      -           built
-//	registrar_user                  text      -           not yet: noticed
+//	registrar_user                  text      -           built
 //	workers                         number    0           built
 //	sandbox                         choice    full        built
 //	state                           text      -           built
-//	volatile_state                  flag      false       not yet: off accepted, else refused
+//	volatile_state                  flag      false       built
 //	control                         text      -           built
 //	pid_file                        text      -           built
 //	max_open_files                  number    0           built
@@ -82,9 +82,14 @@
 //	spool.per_app                   share     50%         built
 //
 //	tls                             table     -           built
-//	tls.email                       text      -           not yet: refused
-//	tls.ca                          text      -           not yet: refused
-//	tls.ca_root                     text      -           not yet: refused
+//	tls.email                       text      -           built
+//	tls.ca                          text      -           built
+//	tls.test_ca                     text      -           built
+//	tls.ca_root                     text      -           built
+//	tls.profile                     text      -           built
+//	tls.eab                         table     -           built
+//	tls.eab.id                      text      -           built
+//	tls.eab.key                     text      -           built
 //	tls.min                         choice    1.2         built
 //
 //	site                            tables    -           built
@@ -93,6 +98,11 @@
 //	site.tls.cert                   text      -           built
 //	site.tls.key                    text      -           built
 //	site.redirect                   flag      true        built
+//	site.hsts                       duration  0s          built
+//	site.hsts_subdomains            flag      false       built
+//	site.clients                    table     -           built
+//	site.clients.ca                 text      -           built
+//	site.clients.mode               choice    require     built
 //	site.app                        text      -           built
 //	site.route                      tables    -           built
 //	site.route.path                 text      -           built
@@ -128,9 +138,9 @@
 //
 // Where the default is "-":
 //
-//   - user, keeper_user: "name", "1000", either with ":group". Without them the
-//     accounts sallyport and sallyport-keeper, without those the ids 60578 and
-//     60579, unless somebody has them. Without root there is one user, the starter.
+//   - user, keeper_user, registrar_user: "name", "1000", either with ":group". Without
+//     them the accounts sallyport, sallyport-keeper and sallyport-registrar, without those the
+//     ids 60578 to 60580, unless somebody has them. Without root there is one user, the starter.
 //   - control: HASH.sock in the first of $RUNTIME_DIRECTORY, /run/sallyport for
 //     root, $XDG_RUNTIME_DIR/sallyport; HASH is 16 hexadecimal digits of the
 //     SHA-256 of the absolute path of the file.
@@ -162,8 +172,25 @@
 //   - site.tls: a table of cert and key, "internal" or "off"; "off" where https = [].
 //     Otherwise "internal" where all hosts are such that no public CA issues
 //     certificates for them: addresses, "*", names of one label, and those below
-//     localhost, local, internal and home.arpa. Otherwise "acme", which is not
-//     built yet, and refused.
+//     localhost, local, internal and home.arpa. Otherwise "acme": each host has a
+//     certificate of its own from tls.ca, but for those hosts, which share an internal one.
+//     Whoever does not write tls agrees to the terms of that CA.
+//   - tls.ca: the directory of Let's Encrypt, and tls.test_ca that of its staging
+//     environment, which is tried first after a failure; another tls.ca has no tls.test_ca.
+//     tls.ca_root is what the CA's own server is trusted by, in the place of the system's roots.
+//     tls.eab is an account that the CA has given out elsewhere: its id, and a file with
+//     its key, as the CA shows it, in base64url.
+//   - site.hsts is for how long a browser is to ask for the site over TLS alone, by
+//     Strict-Transport-Security (RFC 6797), with site.hsts_subdomains for all names below its
+//     hosts too; "0s" says nothing. It is in answers over TLS, and an app's own goes before.
+//   - site.clients asks clients for a certificate that a CA in the file ca has issued. With
+//     mode = "require" whoever has none does not get in; with "optional" the app
+//     may decide. It is told by Client-Cert (RFC 9440), the certificate in base64 between
+//     colons, and X-Client-Cert-Subject, its subject as RFC 4514 writes it; both are missing where there
+//     is no certificate, and never the client's own. Nor is the site reached by a connection
+//     that was made for another, or without TLS: that is answered 421, or sent to https.
+//   - volatile_state lets certificates from a CA be obtained where state is lost at the next
+//     start: in memory, or on a file system that is.
 //   - site.route.path: "/live/*" is /live and all below it, "/live" itself alone.
 //
 // What an app can take, over all cores together:

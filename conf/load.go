@@ -203,11 +203,8 @@ func others(stat unix.Stat_t, may writers) (whom, fix string) {
 func (p *Plan) checkCertificates(at Surroundings) []Mistake {
 	var mistakes []Mistake
 	for _, c := range p.Keeper.Certificates {
-		if c.Internal {
-			continue
-		}
-		for _, file := range []struct{ key, path string }{{"cert", c.Cert}, {"key", c.Key}} {
-			stat, err := at.look(file.path)
+		for _, file := range c.Files() {
+			stat, err := at.look(file.Path)
 			what, hint := "", "paths are relative to the configuration"
 			switch {
 			case errors.Is(err, fs.ErrPermission):
@@ -220,8 +217,8 @@ func (p *Plan) checkCertificates(at Surroundings) []Mistake {
 				continue
 			}
 			place := c.Where
-			place.Key = "site.tls." + file.key
-			mistakes = append(mistakes, Mistake{place, file.path + ": " + what, hint})
+			place.Key = file.Key
+			mistakes = append(mistakes, Mistake{place, file.Path + ": " + what, hint})
 		}
 	}
 	return mistakes

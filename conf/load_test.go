@@ -251,6 +251,8 @@ func complete(t *testing.T, plan *Plan) {
 	}
 	for _, s := range core.Sites {
 		hold("site", len(s.Hosts) > 0 && len(s.Routes) > 0 && s.Certificate >= -1 && s.Certificate < core.Certificates)
+		hold("handles", s.Handles == nil || len(s.Handles) == len(s.Hosts))
+		hold("clients", s.Clients == nil || s.Certificate >= 0 && s.Clients.Door > 0 && plan.Keeper.Certificates[s.Clients.CA].Clients)
 		for _, r := range s.Routes {
 			hold("route", strings.HasPrefix(r.Path, "/") && r.App >= 0 && r.App < len(core.Apps))
 		}
@@ -263,8 +265,13 @@ func complete(t *testing.T, plan *Plan) {
 	}
 	authority := plan.Keeper.Authority
 	for _, c := range plan.Keeper.Certificates {
-		files := filepath.IsAbs(c.Cert) && filepath.IsAbs(c.Key)
-		hold("certificate", len(c.Hosts) > 0 && files != c.Internal && (!c.Internal || authority != nil && !slices.Contains(c.Hosts, "*")))
+		files := filepath.IsAbs(c.Cert) && filepath.IsAbs(c.Key) != c.Clients
+		hold("certificate by ACME", !c.ACME || len(c.Hosts) == 1 && !c.Internal && !files && plan.Registrar != nil && plan.Keeper.ACME != nil)
+		hold("certificate", len(c.Hosts) > 0 && files != (c.Internal || c.ACME) && (!c.Internal || authority != nil && !slices.Contains(c.Hosts, "*")))
+	}
+	if r := plan.Registrar; r != nil {
+		hold("registrar", r.CA == plan.Keeper.ACME.CA && (r.HTTP || r.TLS) && (r.Folder != "" || plan.VolatileState) && core.ACME)
+		hold("three users", !plan.Users.Switch || plan.Users.Registrar.UID != plan.Users.Core.UID && plan.Users.Registrar.UID != plan.Users.Keeper.UID)
 	}
 	hold("authority", authority == nil || filepath.IsAbs(authority.Secret) && filepath.IsAbs(authority.Root))
 }

@@ -17,14 +17,17 @@ type Plan struct {
 	LogTarget *LogTarget `json:",omitempty"` // nil: stderr
 	State     string     // the keeper's folder
 	Sandbox   string     // "full" or "best-effort"
-	Users     Users      // numeric ids of every process of ours
-	Workers   int        // core processes, at least 1
-	Listeners []Listener // what boot binds, in the order in which cores inherit
-	Managed   []Managed  `json:",omitempty"` // apps that boot starts
-	Core      Core       // the part of each core
-	Keeper    Keeper     // the part of the keeper; no Certificates: no keeper is started
-	Notices   []Mistake  // worth one line at every start, fatal to nothing
-	Lasting   []Place    `json:",omitempty"` // keys that are written, and that no reload can change
+
+	VolatileState bool       `json:",omitempty"` // certificates from a CA may be lost with this start
+	Users         Users      // numeric ids of every process of ours
+	Workers       int        // core processes, at least 1
+	Listeners     []Listener // what boot binds, in the order in which cores inherit
+	Managed       []Managed  `json:",omitempty"` // apps that boot starts
+	Core          Core       // the part of each core
+	Keeper        Keeper     // the part of the keeper; no Certificates: no keeper is started
+	Registrar     *Registrar `json:",omitempty"` // the part of the registrar; nil: none is started
+	Notices       []Mistake  // worth one line at every start, fatal to nothing
+	Lasting       []Place    `json:",omitempty"` // keys that are written, and that no reload can change
 }
 
 // WhereOf is where a key is written that no reload can change, or at least its file.
@@ -40,6 +43,7 @@ func (p *Plan) WhereOf(key string) Place {
 // Users are the identities that boot gives its processes.
 type Users struct {
 	Core, Keeper ID
+	Registrar    ID   `json:",omitzero"` // zero without one
 	Switch       bool // boot is uid 0 and changes to them; otherwise both are its own ids
 }
 
@@ -74,6 +78,7 @@ type Core struct {
 	Sites         []Site
 	Apps          []App  // those that a site leads to
 	Certificates  int    // how many the keeper holds; handles are 0 to Certificates-1
+	ACME          bool   `json:",omitempty"` // the keeper has some of them from a CA, to whom cores prove the names
 	MinTLS        uint16 // lowest TLS version, as crypto/tls numbers them
 	AdvertisePort int    // what redirects say; 0 without an https listener, or for port 0 until boot has bound it
 	Trusted       []netip.Prefix
@@ -105,8 +110,26 @@ func (c *Core) Trusts(addr netip.Addr) bool {
 type Site struct {
 	Hosts       []string // lower case, without port, as in an authority: "[::1]"; "*.example.com" and "*" are patterns
 	Certificate int      // the keeper's handle; -1: none, the site is plain HTTP
+	Handles     []int    `json:",omitempty"` // of each host, where not all have Certificate, which is the first then
 	Redirect    bool     // requests without TLS are answered 308 to https
+	HSTS        string   `json:",omitempty"` // the value of Strict-Transport-Security; "" for none
+	Clients     *Clients `json:",omitempty"` // who has to show a certificate; nil: nobody is asked for one
 	Routes      []Route  // in file order; the last resort is "/*"
+}
+
+// Handle is the keeper's handle of the certificate for the host at an index; -1: none.
+func (s Site) Handle(host int) int {
+	if s.Handles != nil {
+		return s.Handles[host]
+	}
+	return s.Certificate
+}
+
+// Clients are those whose certificates are asked for.
+type Clients struct {
+	Door     int  // from 1, the same for sites that ask alike: who may use a connection that was made for one of them
+	CA       int  // the keeper's handle of the certificates of those who have issued them
+	Required bool // whoever shows none is refused
 }
 
 // A Route sends the paths of a site to an app.
@@ -216,6 +239,7 @@ const (
 type Keeper struct {
 	Certificates []Certificate
 	Authority    *Authority // nil when no certificate is Internal
+	ACME         *ACME      `json:",omitempty"` // nil when no certificate is ACME
 }
 
 // A Certificate is a pair of files that boot opens and the keeper alone reads,
@@ -223,8 +247,32 @@ type Keeper struct {
 type Certificate struct {
 	Hosts     []string // of the sites that use it, for messages; when Internal, the names in it: "::1", "localhost"
 	Internal  bool     // issued by the Authority: there are no files
+	ACME      bool     `json:",omitempty"` // obtained from a CA, for the one name in Hosts: likewise
+	Clients   bool     `json:",omitempty"` // those that issue the certificates of clients: there is no key
 	Cert, Key string   // absolute paths, for boot and for messages; "" when Internal
 	Where     Place
+}
+
+// A CertificateFile is one that boot opens for the keeper.
+type CertificateFile struct {
+	Kind   string // begins the name of its gift, before the handle: "cert" or "key"
+	Key    string // that names it: "site.tls.cert"
+	Path   string
+	Secret bool // a private key
+}
+
+// Files are what there is of a certificate.
+func (c Certificate) Files() []CertificateFile {
+	switch {
+	case c.Internal || c.ACME:
+		return nil
+	case c.Clients:
+		return []CertificateFile{{Kind: "cert", Key: "site.clients.ca", Path: c.Cert}}
+	}
+	return []CertificateFile{
+		{Kind: "cert", Key: "site.tls.cert", Path: c.Cert},
+		{Kind: "key", Key: "site.tls.key", Path: c.Key, Secret: true},
+	}
 }
 
 // An Authority is the internal CA, by what is kept of it from one start to the
@@ -234,6 +282,28 @@ type Authority struct {
 	Secret string // absolute path of the bytes that all its keys come from; "" in memory
 	Root   string // absolute path of the certificate that clients have to trust; "" in memory
 	Where  Place
+}
+
+// ACME is how the keeper obtains certificates: by the registrar, and where it keeps them.
+type ACME struct {
+	CA     string // URL of the directory
+	TestCA string `json:",omitempty"` // of one that is tried first after a failure; "" for none
+	Folder string // absolute path of the folder that boot gives as "state"; "" in memory
+	Where  Place
+}
+
+// Registrar is the part of the plan that the registrar is given: how to talk to the CA.
+type Registrar struct {
+	CA        string // URL of the directory
+	TestCA    string `json:",omitempty"`
+	Email     string `json:",omitempty"`
+	Profile   string `json:",omitempty"` // of certificates, by the CA's name for it
+	KeyID     string `json:",omitempty"` // of an account that the CA has given out elsewhere (EAB)
+	KeyFile   string `json:",omitempty"` // absolute path of that account's key, which boot gives as "eab"
+	RootFile  string `json:",omitempty"` // absolute path of what is trusted instead of the system's, given as "roots"
+	Folder    string // absolute path of the folder that boot gives as "state"; "" in memory
+	HTTP, TLS bool   // by which the names may be proved; one of them is
+	Where     Place
 }
 
 // A Place is where something is written in the configuration.

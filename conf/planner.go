@@ -80,14 +80,23 @@ func (p *planner) resolve() {
 	p.unusedApps()
 	p.healthHosts()
 	p.listeners()
+	p.certificatesByACME()
 	plan.Core.Certificates = len(plan.Keeper.Certificates)
-	for _, key := range []string{"user", "keeper_user", "sandbox", "state", "control", "pid_file", "max_open_files"} {
+	for _, key := range []string{"user", "keeper_user", "registrar_user", "sandbox", "state", "control", "pid_file", "max_open_files"} {
 		if root.written(key) != nil {
 			plan.Lasting = append(plan.Lasting, root.place(key))
 		}
 	}
 	if plan.LogTarget != nil {
 		plan.Lasting = append(plan.Lasting, plan.LogTarget.Where)
+	}
+	if plan.Registrar != nil && root.written("listen") != nil {
+		plan.Lasting = append(plan.Lasting, root.place("listen"))
+	}
+	for _, key := range []string{"email", "ca", "test_ca", "ca_root", "profile", "eab"} {
+		if tls := root.below("tls"); tls.written(key) != nil {
+			plan.Lasting = append(plan.Lasting, tls.place(key))
+		}
 	}
 }
 

@@ -36,10 +36,7 @@ func TestServe(t *testing.T) {
 		{"host, off", socket(Options{Hosts: []string{"example.com"}, TLS: "off"}), "http0=:8080(--listen) example.com " + app + "=/run/app.sock"},
 		{"host, internal", socket(Options{Hosts: []string{"example.com"}, TLS: "internal"}), "https0=:8443(--listen) example.com tls " + app + "=/run/app.sock"},
 
-		{
-			"ACME", socket(Options{Hosts: []string{"example.com"}}),
-			"--tls: not yet: certificates by ACME, which example.com gets when --tls is not given\nhint: add --tls internal or --tls off\n",
-		},
+		{"ACME", socket(Options{Hosts: []string{"example.com"}}), "https0=:8443(--listen) example.com tls " + app + "=/run/app.sock"},
 		{"no TLS", socket(Options{TLS: "on"}), "--tls: is \"on\"\nhint: add --tls internal or --tls off\n"},
 		{"no address", socket(Options{Listen: []string{"8080"}}), "--listen: has no colon\nhint: write \":8080\"\n"},
 		{"twice", socket(Options{Listen: []string{":1", ":1"}}), "--listen: \":1\" is there already\nhint: leave one of them out\n"},

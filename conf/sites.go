@@ -25,6 +25,8 @@ func (p *planner) sites() {
 		}
 		site.Routes = p.routes(s)
 		site.Redirect = p.redirect(s, secure)
+		site.HSTS = p.hsts(s, secure)
+		p.clients(s, &site, secure)
 		p.plan.Core.Sites = append(p.plan.Core.Sites, site)
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // tlsHint is what tls can be today.
-const tlsHint = `write tls = { cert = "file.pem", key = "file.key" }, "internal" or "off"`
+const tlsHint = `write tls = "acme", { cert = "file.pem", key = "file.key" }, "internal" or "off"`
 
 // certificate reads tls of a site and reports whether the site is to have TLS,
 // by whatever means.
@@ -20,7 +20,7 @@ func (p *planner) certificate(s section, site *Site) (secure bool) {
 	case v == nil && p.noHTTPS():
 		return false
 	case v == nil:
-		site.Certificate = p.unwritten(s, site.Hosts)
+		p.unwritten(s, site)
 		return true
 	case v.shape == isText && v.text == "off":
 		return false
@@ -34,23 +34,21 @@ func (p *planner) certificate(s section, site *Site) (secure bool) {
 	case v.text == "internal":
 		site.Certificate = p.internal(s, site.Hosts)
 	case v.text == "acme":
-		s.wrong("tls", fault{"not yet: certificates by ACME", tlsHint})
+		p.acme(s, site)
 	default:
 		s.wrong("tls", fault{"is " + strconv.Quote(v.text), tlsHint})
 	}
 	return true
 }
 
-// unwritten is the handle for a site that does not write tls. It is internal
-// when no public CA certifies any of the hosts.
-func (p *planner) unwritten(s section, hosts []string) int {
-	for _, host := range hosts {
-		if !isInternal(host) {
-			s.wrong("tls", fault{"not yet: certificates by ACME, which " + host + " gets when tls is not written", tlsHint})
-			return -1
-		}
+// unwritten gives certificates to a site that does not write tls: internal ones where no
+// public CA certifies any of the hosts.
+func (p *planner) unwritten(s section, site *Site) {
+	if len(internalOf(site.Hosts)) == len(site.Hosts) {
+		site.Certificate = p.internal(s, site.Hosts)
+		return
 	}
-	return p.internal(s, hosts)
+	p.acme(s, site)
 }
 
 // pair is the handle of a pair of files. Sites that name the same files share it.

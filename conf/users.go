@@ -12,6 +12,8 @@ import (
 const (
 	coreFixedID   = 60578
 	keeperFixedID = 60579
+
+	registrarFixedID = 60580
 )
 
 // users are the identities of core and keeper.
@@ -43,7 +45,7 @@ func (p *planner) ownUsers() Users {
 	if account, found := p.at.Accounts.userOf(own.UID); found {
 		own.Name = account.Name
 	}
-	for _, key := range []string{"user", "keeper_user"} {
+	for _, key := range []string{"user", "keeper_user", "registrar_user"} {
 		v := p.root.written(key)
 		if v == nil {
 			continue

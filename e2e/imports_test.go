@@ -53,6 +53,8 @@ func arrows() map[string][]string {
 func confined() map[string][]string {
 	return map[string][]string{
 		"github.com/caddyserver/certmagic": {"tlsload/keeper", "tlsload/registrar"},
+		"github.com/mholt/acmez":           {"tlsload/keeper", "tlsload/registrar"}, // certmagic's own, whose types it shows
+		"go.uber.org/zap":                  {"tlsload/keeper", "tlsload/registrar"}, // likewise; never for a log of ours
 		"github.com/quic-go/quic-go":       {"proxy/h3"},
 		"github.com/rs/zerolog": {
 			"cmd/sallyport-core", "cmd/sallyport-keeper", "cmd/sallyport-registrar",

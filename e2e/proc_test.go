@@ -47,7 +47,7 @@ func running(dir string) []process {
 			exe = dir + "/" + claimed(pid)
 		}
 		name, is := strings.CutPrefix(strings.TrimSuffix(exe, " (deleted)"), dir+"/")
-		if is && name != "" {
+		if is && name != "" && !strings.Contains(name, "/") { // below are programs of tests
 			found = append(found, process{pid, name})
 		}
 	}

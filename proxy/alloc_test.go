@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
+	"sallyport/conf"
 	"sallyport/proxy"
 	"sallyport/proxy/h1"
 	"sallyport/proxy/message"
@@ -60,19 +61,21 @@ func TestPassageAllocations(t *testing.T) {
 	for name, c := range map[string]struct {
 		client    looping
 		keepalive int
+		guarded   bool // the site asks for certificates, and says HSTS
 	}{
-		"app closes":      {looping{request: plain}, 0},
-		"keepalive":       {looping{request: plain}, 1},
-		"body":            {looping{request: post(long(1000))}, 1},
-		"body comes late": {looping{request: request("POST / HTTP/1.1", "Content-Length: 1000"), later: long(1000)}, 1},
-		"in chunks":       {looping{request: request("POST / HTTP/1.1", "Transfer-Encoding: chunked") + inChunks(long(1000), 100)}, 1},
-		"chunks late":     {looping{request: request("POST / HTTP/1.1", "Transfer-Encoding: chunked"), later: inChunks(long(1000), 100)}, 1},
+		"app closes":      {looping{request: plain}, 0, false},
+		"keepalive":       {looping{request: plain}, 1, false},
+		"body":            {looping{request: post(long(1000))}, 1, false},
+		"body comes late": {looping{request: request("POST / HTTP/1.1", "Content-Length: 1000"), later: long(1000)}, 1, false},
+		"in chunks":       {looping{request: request("POST / HTTP/1.1", "Transfer-Encoding: chunked") + inChunks(long(1000), 100)}, 1, false},
+		"chunks late":     {looping{request: request("POST / HTTP/1.1", "Transfer-Encoding: chunked"), later: inChunks(long(1000), 100)}, 1, false},
+		"guarded":         {looping{request: get("X-Forwarded-Proto: https", "Client-Cert: :AAAA:")}, 1, true},
 	} {
-		t.Run(name, func(t *testing.T) { passageAllocations(t, &c.client, c.keepalive) })
+		t.Run(name, func(t *testing.T) { passageAllocations(t, &c.client, c.keepalive, c.guarded) })
 	}
 }
 
-func passageAllocations(t *testing.T, c *looping, keepalive int) {
+func passageAllocations(t *testing.T, c *looping, keepalive int, guarded bool) {
 	const passageAllocs = 0
 	socket := filepath.Join(t.TempDir(), "app")
 	l, err := net.Listen("unix", socket)
@@ -85,6 +88,12 @@ func passageAllocations(t *testing.T, c *looping, keepalive int) {
 	plan := plainPlan(socket)
 	plan.Apps[0].Keepalive = keepalive
 	plan.Sites[0].Routes[0].Buffer = true
+	peer := message.Peer{Addr: netip.MustParseAddrPort("192.0.2.1:4242")}
+	if guarded {
+		plan.Sites[0].HSTS, plan.Sites[0].Clients = "max-age=31536000", &conf.Clients{Door: 1}
+		plan.Trusted = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} // which makes it secure
+		peer.Client = &message.Client{Door: 1, Certificate: []byte(long(2000)), Subject: []byte("CN=alice")}
+	}
 	buffers := new(h1.Buffers)
 	watcher, err := loop.New()
 	if err != nil {
@@ -106,7 +115,7 @@ func passageAllocations(t *testing.T, c *looping, keepalive int) {
 	c.next, c.waits = make(chan struct{}), make(chan struct{})
 	served := make(chan struct{})
 	go func() {
-		e.Serve(c, message.Peer{Addr: netip.MustParseAddrPort("192.0.2.1:4242")})
+		e.Serve(c, peer)
 		close(served)
 	}()
 	<-c.waits

@@ -6,7 +6,8 @@
 //  1. An engine (h1, h2) has read a head, checked it by the rules of package message,
 //     and calls Forwarder.Serve with an Exchange.
 //  2. sites.go finds the site by authority and the route by path. No site: 421. A
-//     site that wants TLS: 308 to it.
+//     site that wants TLS: 308 to it. One that asks clients for certificates, and a
+//     connection that has come by another door: 421.
 //  3. The body is refused, 413, when it is announced longer than the app's max_body,
 //     and cut when it grows longer.
 //  4. rewrite.go takes out the fields that only a proxy may set and sets them.
@@ -28,7 +29,8 @@
 // and its answer. passage: an exchange on its way through the forwarder. stream: the
 // engine's half of an exchange. lease: the right to run one request on one member.
 // gift: a descriptor handed to a child under a name. link: a socket pair between two
-// processes of ours. plan: the configuration with nothing left open. boot, warden,
+// processes of ours. door: a way in by which clients are asked for certificates, the same for
+// sites that ask alike. plan: the configuration with nothing left open. boot, warden,
 // keeper, core: our processes.
 //
 // # Decisions

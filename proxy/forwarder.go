@@ -53,6 +53,7 @@ var errRate = &message.Refusal{Status: 429, Cause: "more requests than limits.ra
 // will say of it.
 type passage struct {
 	exchange *message.Exchange
+	site     *site // nil until it was found
 	app      *upstream.App
 	share    *spool.App  // where bodies wait; nil: they do not
 	body     boundedBody // of the request
@@ -70,6 +71,7 @@ type passage struct {
 	cause     string // why the answer is ours or was cut; "" if it is the app's
 	unclear   int    // fields that were taken out of the head
 
+	hsts    []byte     // of the site, where the client spoke TLS
 	client  netip.Addr // behind trusted proxies; not valid where nobody can tell
 	id      []byte     // X-Request-Id
 	start   []byte     // X-Request-Start of a trusted proxy; nil without one
@@ -100,10 +102,10 @@ func (f *Forwarder) Serve(ex *message.Exchange) {
 
 // reset makes p as new, but for what is worth keeping.
 func (p *passage) reset() {
-	p.exchange, p.app, p.share, p.body, p.held = nil, nil, nil, boundedBody{}, heldBody{}
+	p.exchange, p.site, p.app, p.share, p.body, p.held = nil, nil, nil, nil, boundedBody{}, heldBody{}
 	p.received, p.connected, p.replied, p.queued = time.Time{}, time.Time{}, time.Time{}, 0
 	p.socket, p.status, p.sent, p.cause, p.unclear, p.short = "", 0, 0, "", 0, false
-	p.client, p.id, p.start = netip.Addr{}, p.id[:0], nil
+	p.client, p.id, p.start, p.hsts = netip.Addr{}, p.id[:0], nil, nil
 }
 
 func (f *Forwarder) pass(p *passage) {
@@ -118,8 +120,15 @@ func (f *Forwarder) pass(p *passage) {
 		f.answer(p, message.Page{Status: 421, Text: "no site here has this host"}, "no site for host")
 		return
 	}
-	if site.redirect && !f.rewriter.secure(p) {
+	p.site = site
+	if secure := f.rewriter.secure(p); secure {
+		p.hsts = site.hsts
+	} else if site.redirect {
 		f.answer(p, message.Page{Status: 308, Location: f.secureLocation(req)}, "")
+		return
+	}
+	if !site.opens(&p.exchange.Peer) {
+		f.answer(p, message.Page{Status: 421, Text: "this site asks clients for certificates, and this connection is another's"}, "no connection of this site")
 		return
 	}
 	route := site.find(req.Target)
@@ -177,6 +186,7 @@ func (f *Forwarder) forward(p *passage) {
 	}
 	resp.Fields.Remove(message.SetOf(message.XRequestID))
 	resp.Fields.Add("X-Request-Id", p.id)
+	p.addHSTS(&resp.Fields)
 	never := unbuffered(resp)
 	switch p.status = resp.Status; {
 	case p.status == 101:
@@ -291,7 +301,7 @@ func (f *Forwarder) refuse(p *passage, refusal *message.Refusal) {
 
 // answer answers with a page of ours; cause is "" where that is no failure.
 func (f *Forwarder) answer(p *passage, page message.Page, cause string) {
-	p.status, p.cause, page.ID = page.Status, cause, p.id
+	p.status, p.cause, page.ID, page.HSTS = page.Status, cause, p.id, p.hsts
 	if err := page.Send(p.exchange.Stream); err != nil {
 		f.cut(p, err)
 	}

@@ -19,7 +19,7 @@ import (
 var (
 	alwaysOurs = message.SetOf(message.Proxy, message.XSendfileType, message.XAccelMapping, message.XForwardedFor,
 		message.XForwardedOther, message.ClientIP, message.XRealIP, message.XRequestID, message.XRequestStart)
-	oursUnlessTrusted = alwaysOurs | message.SetOf(message.Forwarded, message.XForwardedHost,
+	oursUnlessTrusted = alwaysOurs | message.SetOf(message.ClientCert, message.Forwarded, message.XForwardedHost,
 		message.XForwardedPort, message.XForwardedProto)
 )
 
@@ -62,6 +62,7 @@ func (w *rewriter) rewrite(p *passage) {
 	} else {
 		fields.Remove(oursUnlessTrusted)
 	}
+	p.addClient(fields)
 	if peer.IsValid() {
 		if len(chain) > 0 {
 			chain = append(chain, ", "...)
@@ -93,6 +94,31 @@ func (w *rewriter) stamp(p *passage) {
 	}
 	fields.Add("X-Request-Start", start)
 	p.addVia(fields)
+}
+
+// addClient adds what the client of a site that asks for a certificate has shown. What somebody
+// before us says of that is taken out there, a trusted proxy too: "the TTRP MUST sanitize
+// headers" RFC 9440, section 2.4.
+func (p *passage) addClient(fields *message.Fields) {
+	if p.site.door == 0 {
+		return
+	}
+	fields.Remove(message.SetOf(message.ClientCert))
+	if client := p.exchange.Peer.Client; client.Certificate != nil {
+		fields.Add("Client-Cert", client.Certificate)
+		fields.Add("X-Client-Cert-Subject", client.Subject)
+	}
+}
+
+// addHSTS adds the promise of the site, unless its app has made one: "the UA MUST process
+// only the first such header field" RFC 6797, section 8.1. It is never made without TLS:
+// "An HSTS Host MUST NOT include the STS header field in HTTP responses conveyed over
+// non-secure transport", section 7.2.
+func (p *passage) addHSTS(fields *message.Fields) {
+	if len(p.hsts) == 0 || fields.Count(message.StrictTransportSecurity) > 0 {
+		return
+	}
+	fields.Add("Strict-Transport-Security", p.hsts)
 }
 
 // strip takes the prefix of a route off the target and says so, as StripPrefix of Traefik

@@ -20,6 +20,8 @@ type sites struct {
 
 type site struct {
 	redirect bool
+	hsts     []byte  // Strict-Transport-Security; nil for none
+	door     int     // by which connections have to come; 0: any does
 	routes   []route // the most particular first
 }
 
@@ -37,6 +39,12 @@ func newSites(plan []conf.Site, apps []*upstream.App) *sites {
 	all := &sites{exact: map[string]*site{}, below: map[string]*site{}}
 	for i := range plan {
 		s := &site{redirect: plan[i].Redirect, routes: newRoutes(plan[i].Routes, apps)}
+		if plan[i].HSTS != "" {
+			s.hsts = []byte(plan[i].HSTS)
+		}
+		if plan[i].Clients != nil {
+			s.door = plan[i].Clients.Door
+		}
 		for _, host := range plan[i].Hosts {
 			switch {
 			case host == "*":
@@ -83,6 +91,13 @@ func (all *sites) find(authority []byte) *site {
 		}
 	}
 	return all.any
+}
+
+// opens reports whether a connection of peer may be used for the site. Its handshake has
+// asked for a certificate by the name that it was for, and a client can write another one into
+// a request.
+func (s *site) opens(peer *message.Peer) bool {
+	return s.door == 0 || peer.Client != nil && peer.Client.Door == s.door
 }
 
 // each calls do for all routes, those of a site with several hosts more than once.

@@ -56,6 +56,23 @@ func SealIn(fd int, content []byte) error {
 	return nil
 }
 
+// Fixed makes memory of so many bytes, all zero, that nobody can make smaller or larger: who
+// has mapped it does not die of SIGBUS (mmap(2)).
+func Fixed(name string, bytes int64) (int, error) {
+	fd, err := Sealable(name)
+	if err != nil {
+		return -1, fmt.Errorf("sockets: memory %s: memfd_create: %w", name, err)
+	}
+	if err = unix.Ftruncate(fd, bytes); err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("sockets: memory %s: %w", name, err)
+	}
+	return fd, nil
+}
+
 // ReadSealed returns the content behind fd. It refuses memory that somebody
 // could still change and memory of more than 8 MiB. It reads by position, so
 // every holder sees the whole.

@@ -15,6 +15,13 @@ func (k *Keyring) Config(plan conf.Core) *tls.Config {
 	names := namesOf(plan.Sites)
 	config := &tls.Config{
 		MinVersion: max(plan.MinTLS, tls.VersionTLS12),
+		// All that there are in TLS 1.2 with forward secrecy and no CBC, which others have paid
+		// for (Lucky Thirteen). In TLS 1.3 there is nothing else.
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
 		NextProtos: []string{"h2", "http/1.1", "http/1.0"},
 		// P-384 and P-521 are left out: a TLS 1.2 message with one of their points has
 		// room for a certificate request, and the keeper refuses it. No client is lost:
@@ -24,86 +31,113 @@ func (k *Keyring) Config(plan conf.Core) *tls.Config {
 		// Whole records at once: less to encrypt and to send per byte.
 		DynamicRecordSizingDisabled: true,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			handle := names.handle(hello.ServerName)
-			if hello.ServerName == "" {
-				handle = names.nameless(hello.Conn.LocalAddr())
-			}
+			handle := names.of(hello).certificate
 			if handle < 0 {
 				return nil, nil // crypto/tls answers with the alert unrecognized_name
 			}
-			return k.certificates[handle].Load(), nil
+			certificate := k.certificates[handle].Load()
+			if len(certificate.Certificate) == 0 {
+				return nil, ErrNoCertificate
+			}
+			return certificate, nil
 		},
+	}
+	if plan.ACME {
+		k.proveNames(config)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	config.SetSessionTicketKeys(k.tickets) // Open has waited for them
 	k.configs = append(k.configs, config)
+	k.names = names
+	k.askClients(config, plan.Sites)
 	return config
 }
 
-// names say which certificate a client gets. Handles are the keeper's; -1 is
-// a site without TLS, or none.
-type names struct {
-	exact    map[string]int // "example.com", "[::1]"
-	wildcard map[string]int // ".example.com" for "*.example.com"
-	any      int            // of the site "*"
-	address  int            // of the first site with TLS that has an address
-	first    int            // of the first site with TLS
+// A place is where the handshakes for a name lead.
+type place struct {
+	certificate int // the keeper's handle; -1 for a site without TLS, or none
+	door        int // of conf.Clients; 0 where no certificate is asked for
 }
 
-func namesOf(sites []conf.Site) names {
-	n := names{exact: map[string]int{}, wildcard: map[string]int{}, any: -1, address: -1, first: -1}
+// nowhere is the place of names that there are not.
+func nowhere() place { return place{certificate: -1} }
+
+// names say which certificate a client gets, and is asked for.
+type names struct {
+	exact    map[string]place // "example.com", "[::1]"
+	wildcard map[string]place // ".example.com" for "*.example.com"
+	any      place            // of the site "*"
+	address  place            // of the first site with TLS that has an address
+	first    place            // of the first site with TLS
+}
+
+func namesOf(sites []conf.Site) *names {
+	n := &names{exact: map[string]place{}, wildcard: map[string]place{}, any: nowhere(), address: nowhere(), first: nowhere()}
 	for _, site := range sites {
-		if n.first < 0 {
-			n.first = site.Certificate
+		at := place{certificate: site.Certificate}
+		if site.Clients != nil {
+			at.door = site.Clients.Door
 		}
-		for _, host := range site.Hosts {
-			if n.address < 0 && isAddress(host) {
-				n.address = site.Certificate
+		if n.first.certificate < 0 {
+			n.first = at
+		}
+		for i, host := range site.Hosts {
+			at.certificate = site.Handle(i)
+			if n.address.certificate < 0 && isAddress(host) {
+				n.address = at
 			}
 			switch {
 			case host == "*":
-				n.any = site.Certificate
+				n.any = at
 			case strings.HasPrefix(host, "*."):
-				n.wildcard[host[1:]] = site.Certificate
+				n.wildcard[host[1:]] = at
 			default:
-				n.exact[host] = site.Certificate
+				n.exact[host] = at
 			}
 		}
 	}
 	return n
 }
 
-// handle returns the certificate for the name that a client sent.
-func (n names) handle(name string) int {
+// of is the place that a client wants to.
+func (n *names) of(hello *tls.ClientHelloInfo) place {
+	if hello.ServerName == "" {
+		return n.nameless(hello.Conn.LocalAddr())
+	}
+	return n.named(hello.ServerName)
+}
+
+// named is the place of a name.
+func (n *names) named(name string) place {
 	name = strings.ToLower(name)
-	if handle, ok := n.exact[name]; ok {
-		return handle
+	if at, ok := n.exact[name]; ok {
+		return at
 	}
 	// "*" stands for one label, the first. RFC 6125, section 6.4.3.
 	if dot := strings.IndexByte(name, '.'); dot > 0 {
-		if handle, ok := n.wildcard[name[dot:]]; ok {
-			return handle
+		if at, ok := n.wildcard[name[dot:]]; ok {
+			return at
 		}
 	}
 	return n.any
 }
 
-// nameless returns the certificate for a client that sent no name, as those do
+// nameless is the place for a client that sent no name, as those do
 // that connect to an address (RFC 6066, section 3). local is the one that it
 // reached; behind a NAT it is another than the client's, and there is no telling.
-func (n names) nameless(local net.Addr) int {
+func (n *names) nameless(local net.Addr) place {
 	if tcp, ok := local.(*net.TCPAddr); ok {
-		if handle, ok := n.exact[hostOf(tcp.AddrPort().Addr())]; ok && handle >= 0 {
-			return handle
+		if at, ok := n.exact[hostOf(tcp.AddrPort().Addr())]; ok && at.certificate >= 0 {
+			return at
 		}
 	}
-	for _, handle := range []int{n.any, n.address, n.first} {
-		if handle >= 0 {
-			return handle
+	for _, at := range []place{n.any, n.address, n.first} {
+		if at.certificate >= 0 {
+			return at
 		}
 	}
-	return -1
+	return nowhere()
 }
 
 // hostOf is an address as a host of a site.

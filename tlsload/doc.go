@@ -27,6 +27,27 @@
 // one takes the place of the old with the next handshake; those under way go on
 // with theirs, whose key is the keeper's still.
 //
+// A certificate from a CA may not be there yet: handshakes of that name fail until it
+// comes, with the alert internal_error, and of no other.
+//
+// # Certificates of clients
+//
+// A site may ask for them. What they have to be issued by comes from the keeper as a
+// certificate without a key, like those of sites; the core verifies, for what a client sends is a
+// stranger's. Each way of asking is a door, with a configuration of its own that is found by the
+// name in the handshake: one for all would ask everybody. A session is resumed at its own door
+// alone, since its ticket keys are made of the usual ones, of those who issue, and of how
+// it asks. By which door a connection has come (Door) it is to be used for the sites behind that one
+// only: who forwards requests compares.
+//
+// # Challenges
+//
+// While the keeper obtains a certificate, a CA comes to look whether the name is ours. What
+// it is to be shown the keeper has sent (Challenge), and the core has said that it has it
+// (Answering): by HTTP a text at a path, which Proof finds; by TLS a certificate for those who
+// negotiate nothing but "acme-tls/1", which the keeper signs for like any other. Where no
+// challenge is open, the path is the app's.
+//
 // # Tickets
 //
 // The keeper makes the ticket keys, so that every core opens the tickets of
@@ -34,8 +55,10 @@
 // and is sent again when it changes, so that a core knows a key hours before tickets
 // are sealed with it. When a core has died the keeper draws all of them anew, because
 // somebody may have read them there; what is left to him, until when, is in package
-// keeper. A new keeper draws new keys, too: until each core has asked again, which
-// it does each hour, a client that comes back to another core makes a full handshake.
+// keeper. A new keeper draws new keys, too, and greets every core, which asks for them.
+//
+// With them come the two keys of QUIC (QUICKeys), the same for all cores: a core that follows
+// another one resets what that one has left, and knows its clients' addresses again.
 //
 // # Cost
 //

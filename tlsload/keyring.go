@@ -44,15 +44,21 @@ type Keyring struct {
 	epoch        uint64
 	slots        []slot
 	free         chan *slot
-	certificates []atomic.Pointer[tls.Certificate] // by handle; nil until the keeper sent it
-	complete     chan struct{}                     // closed when all certificates and the ticket keys are there
-	gone         chan struct{}                     // closed when readLoop has ended
-	closing      atomic.Bool                       // Close was called
+	certificates []atomic.Pointer[tls.Certificate] // by handle; nil until the keeper sent it, and without a chain where it has none yet
+	challenges   challenges
+	names        *names        // of the last Config
+	serving      atomic.Bool   // Serving was called
+	complete     chan struct{} // closed when all certificates and the ticket keys are there
+	gone         chan struct{} // closed when readLoop has ended
+	closing      atomic.Bool   // Close was called
 
 	mu sync.Mutex
 
 	configs []*tls.Config // that have been handed out
+	doors   []*door       // of the last of them
 	tickets [][32]byte    // nil until the keeper sent them
+	reset   [32]byte      // likewise
+	token   [32]byte      // likewise
 }
 
 // Open takes over the descriptor of a link, greets the keeper and waits until
@@ -117,6 +123,15 @@ func (k *Keyring) await() error {
 // Lost is closed when the link is lost, or the Keyring was closed. Every signature
 // is ErrClosed from then on: a core has no reason to go on.
 func (k *Keyring) Lost() <-chan struct{} { return k.gone }
+
+// QUICKeys are those of stateless resets and of the tokens by which a client's address is
+// known again, as all cores have them at the time: quic.Transport's StatelessResetKey and
+// TokenGeneratorKey, which it takes once.
+func (k *Keyring) QUICKeys() (reset, token [32]byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.reset, k.token
+}
 
 // Close ends the reader and every signature under way. The link stays usable
 // for whoever else holds it.

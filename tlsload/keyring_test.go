@@ -55,16 +55,16 @@ func TestNames(t *testing.T) {
 	for _, c := range cases {
 		names := namesOf(c.sites)
 		for name, want := range c.asked {
-			got := names.handle(name)
+			got := names.named(name).certificate
 			if local, err := netip.ParseAddrPort(name); err == nil {
-				got = names.nameless(net.TCPAddrFromAddrPort(local))
+				got = names.nameless(net.TCPAddrFromAddrPort(local)).certificate
 			}
 			if got != want {
 				t.Errorf("%s: %q gets %d, want %d", c.name, name, got, want)
 			}
 		}
 	}
-	if got := namesOf(cases[0].sites).nameless(&net.UnixAddr{}); got != 0 {
+	if got := namesOf(cases[0].sites).nameless(&net.UnixAddr{}).certificate; got != 0 {
 		t.Errorf("over a unix socket: got %d", got)
 	}
 }

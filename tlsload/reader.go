@@ -52,6 +52,9 @@ func (k *Keyring) next(packet []byte) error {
 func (k *Keyring) greet() error {
 	next := k.limits.renew
 	err := k.send(keywire.Hello{Epoch: k.epoch}.Append(nil))
+	if k.serving.Load() && err == nil {
+		err = k.send(keywire.Serving{Epoch: k.epoch}.Append(nil))
+	}
 	if errors.Is(err, ErrClosed) {
 		return err
 	}
@@ -89,6 +92,9 @@ func (k *Keyring) take(packet []byte) error {
 	if !ok {
 		return keywire.ErrMalformed
 	}
+	if op == keywire.OpGreet { // of a keeper that knows no epoch yet
+		return k.greet()
+	}
 	if epoch != k.epoch {
 		return nil
 	}
@@ -101,6 +107,10 @@ func (k *Keyring) take(packet []byte) error {
 		return k.certificate(packet)
 	case keywire.OpTickets:
 		return k.ticketKeys(packet)
+	case keywire.OpChallenge:
+		return k.challenge(packet)
+	case keywire.OpWithdrawn:
+		return k.withdrawn(packet)
 	default:
 		return fmt.Errorf("tlsload: operation %d is not for a core", op)
 	}
@@ -134,7 +144,15 @@ func (k *Keyring) certificate(packet []byte) error {
 		return fmt.Errorf("tlsload: keeper holds %d certificates, the plan names %d", m.Count, len(k.certificates))
 	}
 	place := &k.certificates[m.Handle]
-	if old := place.Load(); old != nil && slices.EqualFunc(old.Certificate, m.Chain, bytes.Equal) {
+	old := place.Load()
+	if len(m.Chain) == 0 {
+		if old == nil { // one that was there is better than none
+			place.Store(&tls.Certificate{})
+			k.checkComplete()
+		}
+		return nil
+	}
+	if old != nil && slices.EqualFunc(old.Certificate, m.Chain, bytes.Equal) {
 		return nil
 	}
 	certificate := &tls.Certificate{Certificate: make([][]byte, len(m.Chain))}
@@ -144,8 +162,9 @@ func (k *Keyring) certificate(packet []byte) error {
 	if certificate.Leaf, err = x509.ParseCertificate(certificate.Certificate[0]); err != nil {
 		return fmt.Errorf("tlsload: certificate %d: %w", m.Handle, err)
 	}
-	certificate.PrivateKey = &signer{k, m.Handle, certificate.Leaf.PublicKey}
+	certificate.PrivateKey = &signer{k, m.Handle, keywire.KeyTag(certificate.Leaf.RawSubjectPublicKeyInfo), certificate.Leaf.PublicKey}
 	place.Store(certificate)
+	k.rehang(int(m.Handle))
 	k.checkComplete()
 	return nil
 }
@@ -156,9 +175,12 @@ func (k *Keyring) ticketKeys(packet []byte) error {
 		return err
 	}
 	k.mu.Lock()
-	k.tickets = m.Keys
+	k.tickets, k.reset, k.token = m.Keys, m.Reset, m.Token
 	for _, config := range k.configs {
 		config.SetSessionTicketKeys(m.Keys)
+	}
+	for _, d := range k.doors {
+		d.hang(k)
 	}
 	k.mu.Unlock()
 	k.checkComplete()

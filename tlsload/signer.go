@@ -27,6 +27,7 @@ var ErrStalled = errors.New("tlsload: no answer from the keeper")
 type signer struct {
 	keys   *Keyring
 	handle uint32
+	key    uint32 // keywire.KeyTag of public
 	public crypto.PublicKey
 }
 
@@ -45,7 +46,7 @@ func (s *signer) SignMessage(_ io.Reader, message []byte, opts crypto.SignerOpts
 	if len(message) == 0 || len(message) > keywire.MessageBytesMax {
 		return nil, fmt.Errorf("tlsload: message of %d bytes, from 1 to %d are signed", len(message), keywire.MessageBytesMax)
 	}
-	return s.keys.sign(s.handle, scheme, message)
+	return s.keys.sign(s.handle, s.key, scheme, message)
 }
 
 // schemeOf turns what crypto/tls asks for back into the SignatureScheme it has chosen.
@@ -114,7 +115,7 @@ func (s *slot) deliver(id uint64, signature []byte, reason keywire.Reason) {
 }
 
 // sign asks the keeper and waits for its answer.
-func (k *Keyring) sign(handle uint32, scheme keywire.Scheme, message []byte) ([]byte, error) {
+func (k *Keyring) sign(handle, key uint32, scheme keywire.Scheme, message []byte) ([]byte, error) {
 	deadline := time.Now().Add(k.limits.giveUp)
 	s, err := k.acquire()
 	if err != nil {
@@ -122,7 +123,7 @@ func (k *Keyring) sign(handle uint32, scheme keywire.Scheme, message []byte) ([]
 	}
 	defer func() { k.free <- s }()
 	s.asked += slotsMax
-	request := keywire.Sign{Epoch: k.epoch, ID: s.asked, Handle: handle, Scheme: scheme, Message: message}
+	request := keywire.Sign{Epoch: k.epoch, ID: s.asked, Handle: handle, Key: key, Scheme: scheme, Message: message}
 	s.packet = request.Append(s.packet[:0])
 	s.id.Store(s.asked)
 	if err := k.ask(s, deadline); err != nil {

@@ -35,9 +35,12 @@ type front struct {
 	h2c       bool             // plain connections may begin with HTTP/2
 	keyring   *tlsload.Keyring // nil without certificates
 	tls       *tls.Config      // likewise
+	proves    bool             // a CA may come and look
+	asks      bool             // some site asks for certificates of clients
 	proxied   *conf.Core       // whose proxies begin with a PROXY header; nil without that protocol
 	trusts    func(netip.Addr) bool
 	addresses *board.Addresses // nil without limits by address
+	board     *board.Board
 	handshake time.Duration
 	log       zerolog.Logger
 	doors     []door
@@ -72,6 +75,7 @@ func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts so
 		apps:      apps,
 		h2c:       plan.H2C,
 		trusts:    plan.Trusts,
+		board:     shared,
 		addresses: shared.Addresses(plan.Limits.ConnectionsPerAddress, plan.Limits.Rate),
 		handshake: plan.Limits.HeadTime,
 		log:       log,
@@ -94,7 +98,11 @@ func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts so
 		if err != nil {
 			return nil, err
 		}
-		f.tls = f.keyring.Config(*plan)
+		f.tls, f.asks = f.keyring.Config(*plan), asksClients(plan.Sites)
+		if f.proves = plan.ACME; f.proves {
+			f.engines.h1.Handler = &proving{forwarder, f.keyring, log}
+			f.engines.h2.Handler = f.engines.h1.Handler
+		}
 	}
 	for _, l := range plan.Listeners {
 		fd, err := gifts.FD(l.Gift)
@@ -215,12 +223,27 @@ func (f *front) shakeHands(conn net.Conn, raw *loop.Conn, peer message.Peer) {
 	session := tls.Server(records, f.tls)
 	if err := session.Handshake(); err != nil {
 		f.log.Debug().Err(err).Stringer("peer", peer.Addr).Msg("handshake failed")
+		f.board.CountTLS(board.HandshakesLost)
 		raw.Close()
 		f.left(peer)
 		return
 	}
+	state := session.ConnectionState()
+	f.board.CountTLS(board.Handshakes)
+	if state.DidResume {
+		f.board.CountTLS(board.Resumed)
+	}
+	if f.proves && state.NegotiatedProtocol == tlsload.ALPNProtocol {
+		_ = session.CloseWrite() // the CA has seen what it came for
+		raw.Close()
+		f.left(peer)
+		return
+	}
+	if f.asks {
+		peer.Client = f.clientOf(&state, session.LocalAddr())
+	}
 	_ = raw.SetDeadline(time.Time{}) // never fails
-	f.engines.startSecure(session.ConnectionState().NegotiatedProtocol, session, records, peer)
+	f.engines.startSecure(state.NegotiatedProtocol, session, records, peer)
 }
 
 // left notes the end of a connection.

@@ -31,7 +31,7 @@
 // gain one. What it can still do: answer for the sites while it runs, read what
 // clients and apps say to each other through it, ask the keeper for
 // signatures of TLS handshakes, and speak to the apps. Its root has nothing but the folders
-// of their sockets. The 42 system calls that it has left are in package jail.
+// of their sockets. The 44 system calls that it has left are in package jail.
 package main
 
 import (
@@ -117,6 +117,9 @@ func run(args []string, log zerolog.Logger) error {
 	}
 	if err := sayReady(gifts); err != nil {
 		return err
+	}
+	if plan.ACME {
+		front.keyring.Serving()
 	}
 	log.Debug().Int("row", given.row).Msg("core ready")
 	end := leaving{front, log}

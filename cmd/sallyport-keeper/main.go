@@ -1,14 +1,15 @@
 // Sallyport-keeper keeps the private keys and signs TLS handshakes for the cores.
 //
-//	sallyport-keeper --gifts plan,ready,adopt,link0,...,cert0,key0,...,secret,root
-//	sallyport-keeper --check --gifts plan,cert0,key0,...
+//	sallyport-keeper --gifts plan,ready,adopt,link0,...,cert0,key0,...,secret,root,state,registrar,showing
+//	sallyport-keeper --check [--only 0,3] --gifts plan,cert0,key0,...
 //
 // It is started by a warden of sallyport, never by hand. --gifts names the
 // descriptors that it inherits, from 3 on: its part of the plan (JSON in sealed
 // memory), a pipe for the one byte that says it is ready, a link to each core that
 // runs, by its row, and one to its warden, from which come those of cores that start
 // later, the opened files of each certificate and its key, and those of the internal CA,
-// if the plan has one. It reads the files, sends the certificates to every core
+// if the plan has one; if it has certificates from a CA, the folder that they are kept in
+// and the link to the registrar, who asks the CA for them. It reads the files, sends the certificates to every core
 // that says Hello, makes the keys of session tickets, and answers requests for
 // signatures until SIGUSR2, or until the links have ended. TERM, INT and HUP it
 // ignores: a supervisor or a terminal sends them to every process of a service, and
@@ -20,7 +21,8 @@
 // A reload sends another table of certificates the way that links come, for the cores of
 // another plan; old cores have their signatures by the table that they know. Before that
 // the reload command starts a keeper with --check, which reads the files as this one will,
-// under the same jail, and is more strict: what has expired is a mistake.
+// under the same jail, and is more strict: what has expired is a mistake. So does the warden
+// with --only, for those whose files have changed; then the table is sent again, with these.
 //
 // The log is lines of JSON on stderr, or readable ones on a terminal; what a reader
 // that stalls has lost is counted in a line of its own. Exit codes:
@@ -39,11 +41,11 @@
 // What holds it: a user of its own, if the start had the privilege to change to one;
 // no capability, and no_new_privs, so that no program gives it any; it refuses to run
 // with uid 0. Its memory is not dumpable: no other process of its user can read it.
-// Once it is ready its only descriptors are stderr and the links, those to cores and the
-// one to its warden; the files that it
-// was given are closed, and stay open in its warden. Files, programs, sockets and
+// Once it is ready its only descriptors are stderr and the links, those to cores, the
+// one to its warden and, with certificates from a CA, that to the registrar, and the folder
+// of these; the files that it was given are closed, and stay open in its warden. Files, programs, sockets and
 // other processes are out of its reach by the layers of package jail, and most of the
-// kernel: it has 39 system calls.
+// kernel: it has 39 system calls, and 45 with that folder, outside of which it opens nothing.
 package main
 
 import (
@@ -81,6 +83,7 @@ func main() {
 	flags := flag.NewFlagSet("sallyport-keeper", flag.ExitOnError) // which is 2
 	names := flags.String("gifts", "", "names of the descriptors from 3 on")
 	checks := flags.Bool("check", false, "read the files, say what is wrong with them, and end")
+	only := flags.String("only", "", "numbers of the certificates that are checked; \"\": all")
 	_ = flags.Parse(os.Args[1:]) // exits instead
 	if *names == "" || flags.NArg() > 0 {
 		flags.Usage()
@@ -93,7 +96,7 @@ func main() {
 	log, flush := openLog(os.Stderr)
 	life := run
 	if *checks {
-		life = check
+		life = checker(*only).check
 	}
 	err := life(*names, log)
 	var mistake conf.Mistake
@@ -142,11 +145,21 @@ func readable(file *os.File) io.Writer {
 	return file
 }
 
+// A checker is which certificates are checked; "": all.
+type checker string
+
 // check reads what a keeper would, and says what is wrong with it.
-func check(names string, log zerolog.Logger) error {
+func (c checker) check(names string, log zerolog.Logger) error {
 	gifts, err := sockets.TakeGifts(names)
 	if err != nil {
 		return err
+	}
+	if c != "" {
+		some, files, err := readSome(gifts, string(c))
+		if err != nil {
+			return err
+		}
+		return keeper.Check(some, files, keeper.AuthorityFiles{}, log)
 	}
 	plan, files, kept, err := readTable(gifts, gifts, nil)
 	if err != nil {
@@ -167,6 +180,10 @@ func run(names string, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
+	issuance, err := issuanceOf(gifts)
+	if err != nil {
+		return err
+	}
 	if err := closeRead(gifts); err != nil {
 		return err
 	}
@@ -176,11 +193,20 @@ func run(names string, log zerolog.Logger) error {
 		k.Keep(table, store)
 		certificates += store.Len()
 	}
+	if fd, err := gifts.FD("showing"); err == nil { // a keeper of the tests has none
+		if err := errors.Join(k.Show(fd), syscall.Close(fd)); err != nil {
+			return err
+		}
+	}
 	takeLinks(gifts, k)
 	if err := adoptFrom(gifts, k, log); err != nil {
 		return err
 	}
-	if err := jail.Confine(jail.Keeper); err != nil {
+	kept, err := obtain(ctx, gifts, issuance, k, log)
+	if err != nil {
+		return err
+	}
+	if err := jail.Confine(jail.Keeper, kept...); err != nil {
 		return err
 	}
 	if err := tellReady(gifts); err != nil {
@@ -195,7 +221,7 @@ func run(names string, log zerolog.Logger) error {
 // process over finds no file open.
 func closeRead(gifts sockets.Gifts) error {
 	for _, gift := range gifts {
-		if gift.Name == "ready" || gift.Name == "adopt" || strings.HasPrefix(gift.Name, "link") {
+		if stays(gift.Name) || strings.HasPrefix(gift.Name, "link") {
 			continue
 		}
 		if err := syscall.Close(gift.FD); err != nil {
@@ -203,6 +229,15 @@ func closeRead(gifts sockets.Gifts) error {
 		}
 	}
 	return nil
+}
+
+// stays reports whether a gift is needed after the start.
+func stays(name string) bool {
+	switch name {
+	case "ready", "adopt", "state", "registrar", "showing":
+		return true
+	}
+	return false
 }
 
 func tellReady(gifts sockets.Gifts) error {

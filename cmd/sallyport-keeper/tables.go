@@ -41,7 +41,11 @@ func tablesOf(gifts sockets.Gifts) map[int]sockets.Gifts {
 
 // isOwn reports whether a gift is of no table, but of the whole process.
 func isOwn(name string) bool {
-	return name == "ready" || name == "adopt" || name == "secret" || name == "root" || strings.HasPrefix(name, "link")
+	switch name {
+	case "ready", "adopt", "secret", "root", "state", "registrar", "showing":
+		return true
+	}
+	return strings.HasPrefix(name, "link")
 }
 
 // loadAll loads all tables that were given, by their numbers, the lowest first.
@@ -80,12 +84,24 @@ func readTable(gifts, others sockets.Gifts, before *keeper.Store) (plan conf.Kee
 	if plan, err = readPlan(gifts); err != nil {
 		return plan, nil, kept, err
 	}
-	files, noFiles := filesOf(gifts, plan.Certificates)
+	files, noFiles := filesOf(gifts, plan.Certificates, nil)
 	if before != nil && before.HasAuthority() {
 		return plan, files, kept, noFiles
 	}
 	kept, noAuthority := authorityOf(others, plan.Authority)
 	return plan, files, kept, errors.Join(noFiles, noAuthority)
+}
+
+// issuanceOf is what the tables say of the CA, which is the same in all that say it; nil
+// without one.
+func issuanceOf(gifts sockets.Gifts) (*conf.ACME, error) {
+	for _, table := range tablesOf(gifts) {
+		plan, err := readPlan(table)
+		if err != nil || plan.ACME != nil {
+			return plan.ACME, err
+		}
+	}
+	return nil, nil
 }
 
 func readPlan(gifts sockets.Gifts) (plan conf.Keeper, err error) {
@@ -103,25 +119,56 @@ func readPlan(gifts sockets.Gifts) (plan conf.Keeper, err error) {
 	return plan, nil
 }
 
-// filesOf finds the files of every certificate that has any.
-func filesOf(gifts sockets.Gifts, certificates []conf.Certificate) ([]keeper.Files, error) {
+// filesOf finds the files of every certificate that has any; of those alone that are in only,
+// unless that is nil.
+func filesOf(gifts sockets.Gifts, certificates []conf.Certificate, only []int) ([]keeper.Files, error) {
 	byName := make(map[string]int, len(gifts))
 	for _, gift := range gifts {
 		byName[gift.Name] = gift.FD
 	}
 	files := make([]keeper.Files, len(certificates))
 	for i := range files {
-		if certificates[i].Internal {
+		if only != nil && !slices.Contains(only, i) {
 			continue
 		}
-		cert, isCert := byName["cert"+strconv.Itoa(i)]
-		key, isKey := byName["key"+strconv.Itoa(i)]
-		if !isCert || !isKey {
-			return nil, fmt.Errorf("keeper: is not given both files of certificate %d", i)
+		for _, file := range certificates[i].Files() {
+			fd, given := byName[file.Kind+strconv.Itoa(i)]
+			switch {
+			case !given:
+				return nil, fmt.Errorf("keeper: is not given %s of certificate %d", file.Key, i)
+			case file.Secret:
+				files[i].Key = fd
+			default:
+				files[i].Cert = fd
+			}
 		}
-		files[i] = keeper.Files{Cert: cert, Key: key}
 	}
 	return files, nil
+}
+
+// readSome finds what some certificates of a table are made of: handles is their numbers, with
+// commas between.
+func readSome(gifts sockets.Gifts, handles string) (some conf.Keeper, files []keeper.Files, err error) {
+	plan, err := readPlan(gifts)
+	if err != nil {
+		return some, nil, err
+	}
+	var only []int
+	for digits := range strings.SplitSeq(handles, ",") {
+		handle, err := strconv.Atoi(digits)
+		if err != nil || handle < 0 || handle >= len(plan.Certificates) {
+			return some, nil, fmt.Errorf("keeper: %q is no certificate of %d", digits, len(plan.Certificates))
+		}
+		only = append(only, handle)
+	}
+	all, err := filesOf(gifts, plan.Certificates, only)
+	if err != nil {
+		return some, nil, err
+	}
+	for _, handle := range only {
+		some.Certificates, files = append(some.Certificates, plan.Certificates[handle]), append(files, all[handle])
+	}
+	return some, files, nil
 }
 
 // authorityOf finds the files of the internal CA, if there is one.

@@ -104,7 +104,7 @@ func (g *ground) statuses() (all []appStatus) {
 	return all
 }
 
-// keepCounts has what was counted on a ground outlive it, for the apps and members that
+// keepCounts has what was counted on a ground outlive it: of TLS, and of the apps and members that
 // the plan in force still has.
 func (w *warden) keepCounts(g *ground) {
 	var kept []appStatus
@@ -118,6 +118,9 @@ func (w *warden) keepCounts(g *ground) {
 	merge(kept, w.counts)
 	merge(kept, g.statuses())
 	w.counts = kept
+	if g.board != nil {
+		w.shaken.Add(g.board.ReportTLS())
+	}
 }
 
 // merge adds what is counted of apps elsewhere, by their names and sockets.

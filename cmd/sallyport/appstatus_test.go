@@ -43,6 +43,8 @@ func manyApps(t *testing.T, apps, members int) *warden {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { shared.Close(); w.estate.ground.board.Unmap() })
+	shared.CountTLS(board.Handshakes)
+	shared.CountTLS(board.Resumed)
 	q := shared.Queue(apps - 1)
 	q.Count(board.Late)
 	q.Count(board.Clogged)
@@ -93,7 +95,7 @@ func TestStatusLong(t *testing.T) {
 	go func() { c.loop(nil); close(ended) }()
 	t.Cleanup(func() { socket.Close(); <-ended })
 	go func() { (<-questions) <- text }()
-	got, err := askStatus(path)
+	got, _, err := askStatus(path)
 	if err != nil || !bytes.Equal(got, text) {
 		t.Errorf("%v, %d bytes of %d", err, len(got), len(text))
 	}

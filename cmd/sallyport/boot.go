@@ -32,6 +32,8 @@ type boot struct {
 	plan    *conf.Plan
 	main    duty         // of the main warden, as far as it is in the plan
 	wanted  []keeperFile // what the keeper is to have
+	account []keeperFile // what the registrar is to have
+	public  bool         // the CA is: see isPublic
 	entries [][]byte     // for the folders of plan.Managed
 	readyFD int          // of --ready-fd; -1 without
 	means   means
@@ -39,6 +41,7 @@ type boot struct {
 
 	listeners []sockets.Listener // in the order of the plan
 	files     sockets.Gifts      // cert0, key0, cert1, ...
+	registrar sockets.Gifts      // the registrar's
 	apps      []startable        // in the order of plan.Managed
 	spools    sockets.Gifts      // one for each row of the board
 	control   int                // listening; -1 when there is none
@@ -118,7 +121,19 @@ func (b *boot) launch() error {
 		return err
 	}
 	if len(b.plan.Keeper.Certificates) > 0 {
+		showing, err := sockets.Fixed(giftShowing, showingBytes)
+		if err != nil {
+			return err
+		}
+		b.files = append(b.files, sockets.Gift{Name: giftShowing, FD: showing})
 		leash, err := b.startKeeper(self, &main)
+		if err != nil {
+			return err
+		}
+		gifts = append(gifts, leash, sockets.Gift{Name: giftShowing, FD: showing})
+	}
+	if b.plan.Registrar != nil {
+		leash, err := b.startRegistrar(self, &main)
 		if err != nil {
 			return err
 		}
@@ -204,7 +219,7 @@ func (d *duty) start(warden stage, main *duty) (sockets.Gift, error) {
 	if err != nil {
 		return sockets.Gift{}, err
 	}
-	s := sibling{Name: d.Name, PID: pid, Leash: "leash-" + d.Name, Time: d.Drain + 2*hurryingTime, App: d.Keeper == nil}
+	s := sibling{Name: d.Name, PID: pid, Leash: "leash-" + d.Name, Time: d.Drain + 2*hurryingTime, App: d.Keeper == nil && d.Registrar == nil}
 	main.Siblings = append(main.Siblings, s)
 	return sockets.Gift{Name: s.Leash, FD: hold}, nil
 }

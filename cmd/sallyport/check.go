@@ -23,7 +23,7 @@ func checkCommand(args []string) int {
 	if len(mistakes) > 0 {
 		return complain(mistakes)
 	}
-	wrong, unknown := checkFiles(a.Files, plan.Users.Keeper.GID)
+	wrong, unknown := checkFiles(a)
 	mistakes = slices.Concat(checkIDs(a.IDs), a.Unfit, wrong)
 	blocked, unasked := checkWays(plan, *path)
 	for _, notice := range slices.Concat(plan.Notices, hiddenLimits(), unknown, unasked) {
@@ -43,11 +43,15 @@ func checkCommand(args []string) int {
 	return exitFine
 }
 
-// checkFiles opens the files of the keeper as boot will. What only root may open
+// checkFiles opens the files of keeper and registrar as boot will. What only root may open
 // is unknown to others, and no mistake.
-func checkFiles(files []keeperFile, keeperGroup int) (wrong, unknown []conf.Mistake) {
-	for _, file := range files {
-		fd, err := file.open(keeperGroup)
+func checkFiles(a answer) (wrong, unknown []conf.Mistake) {
+	for i, file := range slices.Concat(a.Files, a.Account) {
+		group := a.Plan.Users.Keeper.GID
+		if i >= len(a.Files) {
+			group = a.Plan.Users.Registrar.GID
+		}
+		fd, err := file.open(group)
 		switch {
 		case errors.Is(err, unix.EACCES):
 			mistake := mistakeOf(file.Where, err)
@@ -75,6 +79,9 @@ func summary(plan *conf.Plan) string {
 	parts = append(parts, plural(plan.Workers, "core")+" as "+nameOf(plan.Users.Core))
 	if len(plan.Keeper.Certificates) > 0 {
 		parts = append(parts, plural(len(plan.Keeper.Certificates), "certificate")+" kept as "+nameOf(plan.Users.Keeper))
+	}
+	if plan.Registrar != nil {
+		parts = append(parts, "some of them from "+plan.Registrar.CA+" by "+nameOf(plan.Users.Registrar))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -34,6 +34,7 @@ type control struct {
 	ask     chan<- question
 	wish    chan<- petition // who sends one has no further business with the caller
 	callers []waiting
+	along   int // comes with a status; 0: nothing does
 }
 
 // A waiting is a caller who waits for the end. To ask the file for its descriptor
@@ -98,10 +99,18 @@ func (c *control) loop(orders chan<- order) {
 func (c *control) report(caller *os.File) error {
 	answer := make(question, 1)
 	c.ask <- answer
+	along := c.along
 	for piece := range slices.Chunk(<-answer, statusPiece) {
-		if _, err := caller.Write(piece); err != nil {
+		var err error
+		if along > 0 {
+			err = sendTo(caller, piece, along)
+		} else {
+			_, err = caller.Write(piece)
+		}
+		if err != nil {
 			return err
 		}
+		along = 0
 	}
 	return nil
 }

@@ -14,14 +14,15 @@ import (
 // A duty is all that boot tells a warden, in sealed memory: nothing is left to
 // decide. Descriptors are named by the warden's own gifts.
 type duty struct {
-	Name    string        // "core", "keeper", "app": that of its wards
-	Who     conf.ID       // the warden and its wards
-	Sandbox string        // of the plan
-	Core    *conf.Core    // part of each core; nil in wardens of others
-	Keeper  *conf.Keeper  // the same of the keeper
-	Empty   []string      // gifts that are empty memory, for furnish to fill
-	Wards   []wardPlan    // what to keep alive; of a part, made by furnish
-	Drain   time.Duration // from TERM to a ward until it is killed
+	Name      string          // "core", "keeper", "registrar", "app": that of its wards
+	Who       conf.ID         // the warden and its wards
+	Sandbox   string          // of the plan
+	Core      *conf.Core      // part of each core; nil in wardens of others
+	Keeper    *conf.Keeper    // the same of the keeper
+	Registrar *conf.Registrar // the same of the registrar
+	Empty     []string        // gifts that are empty memory, for furnish to fill
+	Wards     []wardPlan      // what to keep alive; of a part, made by furnish
+	Drain     time.Duration   // from TERM to a ward until it is killed
 
 	Upgrades time.Duration // from the retirement of a core until it is killed; the main warden's
 
@@ -39,6 +40,7 @@ type duty struct {
 	Shared    bool           // core and keeper have one uid: there is a keeper
 	Scribe    *scribeDuty    // nil: stderr is the log
 	PIDFile   string         // "" when there is none
+	Folder    string         // of certificates from a CA; "" without any, or in memory
 	Trust     string         // how to trust the internal CA; "" when there is nothing to say
 	Notices   []conf.Mistake // worth a line at every start
 }

@@ -13,6 +13,7 @@ import (
 
 	"sallyport/cmd/internal/jail"
 	"sallyport/sockets"
+	"sallyport/upstream/board"
 )
 
 // memory is a descriptor of something.
@@ -228,8 +229,13 @@ func TestCounts(t *testing.T) {
 	old := manyApps(t, 2, 2)
 	w := manyApps(t, 2, 2)
 	first := old.appStatuses()[1]
+	shaken, both := old.tlsReport(), old.tlsReport()
+	both.Add(shaken)
 	w.keepCounts(old.estate.ground)
 	w.keepCounts(new(ground))
+	if got := w.tlsReport(); got != both || shaken == (board.TLSReport{}) {
+		t.Errorf("handshakes: %v, want twice %v", got, shaken)
+	}
 	sum := w.appStatuses()
 	if got := sum[1]; got.Served != 2*first.Served || got.QueueTime != 2*first.QueueTime || got.Clogged != 2*first.Clogged ||
 		got.Members[1].Ejections != 2*first.Members[1].Ejections || got.Members[0].ChecksFailed != 2*first.Members[0].ChecksFailed ||

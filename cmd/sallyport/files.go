@@ -33,14 +33,11 @@ type keeperFile struct {
 func keeperFiles(plan *conf.Plan) []keeperFile {
 	var files []keeperFile
 	for i, certificate := range plan.Keeper.Certificates {
-		if certificate.Internal {
-			continue
+		for _, file := range certificate.Files() {
+			where := certificate.Where
+			where.Key = file.Key
+			files = append(files, keeperFile{Gift: file.Kind + strconv.Itoa(i), Path: file.Path, Key: file.Secret, Where: where})
 		}
-		n, where := strconv.Itoa(i), certificate.Where
-		where.Key = "site.tls.cert"
-		files = append(files, keeperFile{Gift: "cert" + n, Path: certificate.Cert, Where: where})
-		where.Key = "site.tls.key"
-		files = append(files, keeperFile{Gift: "key" + n, Path: certificate.Key, Key: true, Where: where})
 	}
 	return files
 }
@@ -50,8 +47,15 @@ func keeperFiles(plan *conf.Plan) []keeperFile {
 // file. A key may be read by its group if that is the keeper's or root's.
 func (f keeperFile) open(keeperGroup int) (int, error) {
 	fd, stat, err := openRegular(f.Path)
-	if err != nil || !f.Key {
+	if err != nil {
 		return fd, err
+	}
+	if !f.Key {
+		if stat.Mode&0o002 == 0 {
+			return fd, nil
+		}
+		unix.Close(fd)
+		return -1, &fileError{f.Path, fmt.Errorf("may be written by everybody (mode %04o)", stat.Mode&0o7777), "chmod o-w " + f.Path}
 	}
 	if what := looseKey(stat.Mode, int(stat.Gid), keeperGroup); what != "" {
 		unix.Close(fd)

@@ -24,7 +24,9 @@ func (d *duty) furnish(held sockets.Gifts) (sockets.Gifts, error) {
 	case d.Core != nil:
 		return d.furnishCores(held)
 	case d.Keeper != nil:
-		return d.furnishKeeper(held)
+		return d.furnishWard(held, jail.Keeper, d.Keeper)
+	case d.Registrar != nil:
+		return d.furnishWard(held, jail.Registrar, d.Registrar)
 	}
 	return held, nil
 }
@@ -71,22 +73,23 @@ func (d *duty) furnishCores(held sockets.Gifts) (sockets.Gifts, error) {
 	return held, nil
 }
 
-// furnishKeeper makes the keeper's part of the plan. It is given every file there is.
-func (d *duty) furnishKeeper(held sockets.Gifts) (sockets.Gifts, error) {
+// furnishWard makes the part of the plan that is for the one ward of keeper and registrar,
+// which is given every file there is.
+func (d *duty) furnishWard(held sockets.Gifts, role jail.Role, plan any) (sockets.Gifts, error) {
 	part, err := held.FD("part")
 	if err != nil {
 		return nil, err
 	}
-	keeper := wardPlan{Name: "keeper", Role: jail.Keeper, Gifts: []passing{{"plan", "part"}}}
+	ward := wardPlan{Name: d.Name, Role: role, Gifts: []passing{{"plan", "part"}}}
 	for _, gift := range held {
 		switch gift.Name {
 		case "program", "duty", "leash", "part", "empty":
 		default:
-			keeper.Gifts = append(keeper.Gifts, passing{gift.Name, gift.Name})
+			ward.Gifts = append(ward.Gifts, passing{gift.Name, gift.Name})
 		}
 	}
-	d.Wards = []wardPlan{keeper}
-	return held, fillJSON(part, d.Keeper)
+	d.Wards = []wardPlan{ward}
+	return held, fillJSON(part, plan)
 }
 
 // fillJSON seals a part of the plan in memory.

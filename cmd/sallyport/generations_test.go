@@ -32,7 +32,8 @@ func (h *house) reloads() reloadAnswer {
 // cores are the cores of a house as its status has them, by their pids.
 func (h *house) cores() map[int]coreStatus {
 	h.t.Helper()
-	text, err := askStatus(h.control)
+	text, along, err := askStatus(h.control)
+	sockets.CloseAll(along)
 	var s status
 	if err == nil {
 		err = json.Unmarshal(text, &s)
@@ -102,7 +103,7 @@ func TestReload(t *testing.T) {
 			t.Errorf("%v", said)
 		}
 		old := h.cores()[first]
-		if first == second || old.State != "draining" || old.Since == "" || old.Generation != 1 || current != (coreStatus{2, 1, "serving", ""}) {
+		if first == second || old.State != "draining" || old.Since == "" || old.Generation != 1 || current != (coreStatus{2, 1, "serving", "", tlsStatus{}}) {
 			t.Errorf("%d: %+v, %d: %+v", first, old, second, current)
 		}
 		h.signal(syscall.SIGHUP)

@@ -36,6 +36,7 @@ func fixedIDs(plan *conf.Plan) (fixed []fixedID) {
 	}{
 		{"user", "sallyport", plan.Users.Core},
 		{"keeper_user", "sallyport-keeper", plan.Users.Keeper},
+		{"registrar_user", "sallyport-registrar", plan.Users.Registrar},
 	} {
 		if plan.Users.Switch && user.who.Name == "" && user.who.UID >= fixedIDsFirst && user.who.UID <= fixedIDsLast {
 			fixed = append(fixed, fixedID{user.who.UID, conf.Mistake{

@@ -70,7 +70,7 @@ func (w *warden) linkGift(ward *ward) (gifts sockets.Gifts, release func(), err 
 // keeperLeash is the leash of the keeper's warden; -1 when it is cut, or there is none.
 func (w *warden) keeperLeash() int {
 	for _, s := range w.duty.Siblings {
-		if !s.App && !s.Mason {
+		if s.Name == "keeper" {
 			return s.hold
 		}
 	}
@@ -86,16 +86,18 @@ func (w *warden) keepFirst(gifts sockets.Gifts) {
 		}
 		w.kept = kept{tables: map[int]sockets.Gifts{}, links: map[int]adoption{}}
 		ward.gifts = w.kept.take(sockets.FirstTable, ward.gifts)
+		w.watchFiles(sockets.FirstTable)
 	}
 }
 
-// take keeps a table, and returns what among its gifts is of the internal CA, which is
-// that of all tables.
+// take keeps a table, and returns what among its gifts is of all tables: the internal CA, and
+// what certificates from another one take.
 func (k *kept) take(table int, gifts sockets.Gifts) (shared sockets.Gifts) {
 	for _, gift := range gifts {
-		if gift.Name == "secret" || gift.Name == "root" {
+		switch gift.Name {
+		case "secret", "root", "state", "registrar", giftShowing:
 			shared = append(shared, gift)
-		} else {
+		default:
 			k.tables[table] = append(k.tables[table], gift)
 		}
 	}
@@ -216,6 +218,7 @@ func (w *warden) keep(k keeping) {
 	}
 	defer unix.Close(again)
 	shared := w.kept.take(k.Table, gifts)
+	w.watchFiles(k.Table)
 	for _, ward := range w.wards { // the keeper alone
 		ward.gifts = append(ward.gifts, shared...)
 	}
@@ -239,6 +242,7 @@ func (w *warden) roomFor(more sockets.Gifts) error {
 
 // forget closes the files of a table, and the links of cores that had it.
 func (w *warden) forget(table int) {
+	w.renewals.forget(table)
 	w.kept.tables[table].Close()
 	delete(w.kept.tables, table)
 	for row, a := range w.kept.links {

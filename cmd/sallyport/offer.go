@@ -67,7 +67,7 @@ type offer struct {
 
 // parcel makes all that the cores and the keeper of the new plan are given.
 func (o *offer) parcel() (parcel int, mistakes []conf.Mistake, err error) {
-	if mistakes = o.lasting(); len(mistakes) > 0 {
+	if mistakes = append(o.lasting(), o.keepIssuance()...); len(mistakes) > 0 {
 		return -1, mistakes, nil
 	}
 	mistakes = append(slices.Clone(o.unfit), o.bindNew()...)
@@ -126,7 +126,7 @@ func (o *offer) lasting() (mistakes []conf.Mistake) {
 			refuse(value.key, fmt.Sprintf("is %s, and the service was started with %s", value.now, value.was), "")
 		}
 	}
-	if plan.State != was.State && (was.Keeper.Authority != nil || plan.Keeper.Authority != nil) {
+	if plan.State != was.State && (was.Keeper.Authority != nil || plan.Keeper.Authority != nil || was.Registrar != nil) {
 		refuse("state", fmt.Sprintf("is %q, and the service has %q", plan.State, was.State),
 			fmt.Sprintf("it needs a restart; or write state = %q", was.State))
 	}

@@ -10,12 +10,12 @@ import (
 )
 
 // killOrphans kills what wards have left behind: the children of this warden that
-// are neither wards nor were there before it. What such a child has started comes
+// are neither wards, nor who checks their files, nor were there before it. What such a child has started comes
 // to us by its death, which is the occasion to look again. While an app runs its
 // orphans are its own affair. It reports whether there were any; those of another
 // uid, which came to us as pid 1, do not count.
 func (w *warden) killOrphans() (some bool) {
-	wards := map[int]bool{}
+	wards := map[int]bool{w.renewals.pid: true}
 	for _, ward := range w.wards {
 		if ward.plan.App != nil && ward.pid != 0 {
 			return false

@@ -47,7 +47,7 @@ type outlinedListener struct {
 
 type outlinedSite struct {
 	Hosts    []string        `json:"hosts"`
-	TLS      string          `json:"tls"` // "off", "files" or "internal"
+	TLS      string          `json:"tls"` // "off", "files", "internal" or "acme"
 	Redirect bool            `json:"redirect"`
 	Routes   []outlinedRoute `json:"routes"`
 }
@@ -111,6 +111,8 @@ func tlsOf(plan *conf.Plan, s conf.Site) string {
 	switch {
 	case s.Certificate < 0:
 		return "off"
+	case slices.ContainsFunc(s.Handles, func(handle int) bool { return plan.Keeper.Certificates[handle].ACME }):
+		return "acme"
 	case plan.Keeper.Certificates[s.Certificate].Internal:
 		return "internal"
 	}
@@ -137,11 +139,33 @@ func (o *outline) addProcesses(plan *conf.Plan) {
 	o.add("dialer", dialers, "sallyport", jail.Dialer, plan.Users.Core, []string{"links to the cores"})
 	if keeps {
 		o.add("keeper's warden", 1, "sallyport", jail.Warden, plan.Users.Keeper, []string{"key files, open", "links to the cores"})
-		o.add("keeper", 1, "sallyport-keeper", jail.Keeper, plan.Users.Keeper, []string{"private keys", "ticket keys", "links to the cores"})
+		o.add("keeper", 1, "sallyport-keeper", jail.Keeper, plan.Users.Keeper, o.keeps(plan))
 	}
 	if plan.LogTarget != nil {
 		o.add("scribe", 1, "sallyport", jail.Scribe, plan.Users.Core, []string{"what others log", plan.LogTarget.Address})
 	}
+	if plan.Registrar == nil {
+		return
+	}
+	folder := []string{"link to the keeper"}
+	if plan.Registrar.Folder != "" {
+		folder = append(folder, plan.Registrar.Folder)
+	}
+	o.add("registrar's warden", 1, "sallyport", jail.RegistrarWarden, plan.Users.Registrar, folder)
+	o.add("registrar", 1, "sallyport-registrar", jail.Registrar, plan.Users.Registrar,
+		append([]string{"account of the CA", "connections to " + plan.Registrar.CA}, folder...))
+}
+
+// keeps is what the keeper holds.
+func (o *outline) keeps(plan *conf.Plan) []string {
+	holds := []string{"private keys", "ticket keys", "links to the cores"}
+	if acme := plan.Keeper.ACME; acme != nil {
+		holds = append(holds, "link to the registrar")
+		if acme.Folder != "" {
+			holds = append(holds, acme.Folder)
+		}
+	}
+	return holds
 }
 
 func (o *outline) add(name string, count int, program string, role jail.Role, who conf.ID, holds []string) {

@@ -45,6 +45,8 @@ type answer struct {
 	IDs      []fixedID      // that nobody else may have
 	Main     duty           // of the main warden, as far as it is in the plan
 	Files    []keeperFile   // what the keeper is to have
+	Account  []keeperFile   // what the registrar is to have
+	Public   bool           // its CA is: see isPublic
 	Entries  [][]byte       // for the folders of plan.Managed
 	Control  string         // where the control socket is by default
 	Refused  string         // why the arguments of serve are

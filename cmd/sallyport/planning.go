@@ -137,6 +137,9 @@ func (a *answer) complete(at conf.Surroundings) {
 		Notices:  plan.Notices,
 		Empty:    []string{"part", "board"},
 	}
+	if r := plan.Registrar; r != nil {
+		a.Account, a.Public, a.Main.Folder = registrarFiles(r), isPublic(r.CA), plan.Keeper.ACME.Folder
+	}
 	for row := 0; plan.Core.Spool.Folder == "" && row < plan.Workers*board.Generations; row++ {
 		a.Main.Empty = append(a.Main.Empty, rowName("spool", row))
 	}

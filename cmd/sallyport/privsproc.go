@@ -33,8 +33,11 @@ func (proc procfs) all(s *status) []privileges {
 			continue
 		}
 		role, child := jail.Warden, jail.Keeper
-		if name == "app" {
+		switch name {
+		case "app":
 			role, child = jail.AppWarden, jail.App
+		case "registrar":
+			role, child = jail.RegistrarWarden, jail.Registrar
 		}
 		found = append(found, proc.of(p.Name, role, p.PID))
 		for _, pid := range proc.children(p.PID) {

@@ -56,13 +56,14 @@ func begin(a answer, readyFD int) int {
 		log.Error("boot failed", "error", err)
 		return exitMistake
 	}
-	b := &boot{plan: a.Plan, main: a.Main, wanted: a.Files, entries: a.Entries, readyFD: readyFD, log: log}
+	b := &boot{plan: a.Plan, main: a.Main, wanted: a.Files, account: a.Account, public: a.Public, entries: a.Entries, readyFD: readyFD, log: log}
 	mistakes := slices.Concat(checkIDs(a.IDs), limitFiles(a.Plan), a.Unfit)
 	mistakes = append(mistakes, b.bind(given)...)
 	mistakes = append(mistakes, b.openSpools()...)
 	mistakes = append(mistakes, b.makeApps()...)
 	mistakes = append(mistakes, b.openFiles()...)
 	mistakes = append(mistakes, b.openAuthority()...)
+	mistakes = append(mistakes, b.openIssuance()...)
 	if len(mistakes) == 0 {
 		mistakes = append(b.writePID(), b.openLog()...)
 	}

@@ -349,7 +349,7 @@ func TestServeRefuses(t *testing.T) {
 		{[]string{"--", "./absent", "{fd}"}, "./absent: HERE/absent: uid 60612 cannot execute it: no such file or directory\nhint: ls -l HERE/absent\n"},
 		{[]string{"--", "absent", "{fd}"}, "absent: absent: uid 60612 finds no such program\nhint: write its whole path"},
 		{[]string{"--", "node", "server.js"}, "node server.js: is not told where to listen\nhint: write server.listen({ fd:"},
-		{[]string{"--host", "shop.example.com", "unix:/x"}, "--tls: not yet: certificates by ACME, which shop.example.com gets when --tls is not given\nhint: add --tls"},
+		{[]string{"--host", "*.example.com", "unix:/x"}, "--tls: cannot be obtained for *.example.com: a CA wants to see its DNS changed for that\nhint: write the names"},
 	} {
 		if c.args[0] == "--" {
 			c.args = append([]string{"--user", strconv.Itoa(appUID)}, c.args...)

@@ -77,9 +77,9 @@ func (b *boot) openKept(paths []string) error {
 	return unix.Fsync(folder) // the keeper makes the contents last, and boot the names
 }
 
-// openState opens the state folder, which is made if it is missing: 0700, the
-// keeper's. One that belongs to somebody else is a *fileError, and never taken.
-func openState(path string, keeper conf.ID) (int, error) {
+// openState opens the state folder, or one in it, which is made if it is missing: 0700,
+// its owner's, who is the keeper but for one. One that belongs to somebody else is a *fileError, and never taken.
+func openState(path string, owner conf.ID) (int, error) {
 	if os.Getuid() != 0 {
 		// "an attempt should be made to create it with permission 0700", XDG Base
 		// Directory Specification; root's folders are there, or are a mistake.
@@ -96,9 +96,9 @@ func openState(path string, keeper conf.ID) (int, error) {
 		return -1, fmt.Errorf("%s: %w", path, err)
 	}
 	if made == nil {
-		err = unix.Fchown(fd, keeper.UID, keeper.GID)
+		err = unix.Fchown(fd, owner.UID, owner.GID)
 	} else {
-		err = checkState(fd, path, keeper)
+		err = checkState(fd, path, owner)
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -107,19 +107,19 @@ func openState(path string, keeper conf.ID) (int, error) {
 	return fd, nil
 }
 
-func checkState(fd int, path string, keeper conf.ID) error {
+func checkState(fd int, path string, owner conf.ID) error {
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return err
 	}
 	switch {
-	case int(stat.Uid) != keeper.UID:
-		hint := fmt.Sprintf("chown %d:%d %s", keeper.UID, keeper.GID, path)
+	case int(stat.Uid) != owner.UID:
+		hint := fmt.Sprintf("chown %d:%d %s", owner.UID, owner.GID, path)
 		if given, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); given == path {
 			// systemd gives it, and all in it, back to User= when that is not its owner.
 			hint = fmt.Sprintf("write state = %q: a folder of StateDirectory= is taken back at every start", filepath.Join(path, "keeper"))
 		}
-		return &fileError{path, fmt.Errorf("belongs to uid %d, not to the keeper's %d", stat.Uid, keeper.UID), hint}
+		return &fileError{path, fmt.Errorf("belongs to uid %d, and has to be that of %d", stat.Uid, owner.UID), hint}
 	case stat.Mode&0o022 != 0:
 		return &fileError{path, fmt.Errorf("may be written by others (mode %04o)", stat.Mode&0o7777), "chmod go-w " + path}
 	}

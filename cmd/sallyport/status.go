@@ -24,6 +24,12 @@ type status struct {
 	Since     string          `json:"since"` // RFC 3339
 	Processes []processStatus `json:"processes"`
 	Apps      []appStatus     `json:"apps"` // those that a site leads to, in the order of the sites
+	TLS       tlsStatus       `json:"tls"`
+
+	Folder       string              `json:"certificates_folder,omitempty"` // of those from a CA
+	Certificates []certificateStatus `json:"certificates,omitempty"`        // found by who asks
+
+	shown []certificateStatus // by the keeper, of those that have no file in Folder
 }
 
 // A processStatus is one process that the main warden watches: what the other
@@ -42,6 +48,8 @@ type coreStatus struct {
 	Row        int    `json:"row"`        // among all that live at the same time and have the same apps
 	State      string `json:"state"`      // "starting", "serving" or "draining"
 	Since      string `json:"since"`      // of its draining, RFC 3339; "" before
+
+	TLS tlsStatus `json:"tls"`
 }
 
 // An answer comes in pieces, because what is longer than net.core.wmem_default fits no
@@ -77,6 +85,8 @@ func (w *warden) status() []byte {
 		s.Processes = append(s.Processes, processStatus{Name: string(jail.Scribe), PID: w.scribe.pid})
 	}
 	s.Apps = w.appStatuses()
+	s.TLS = newTLSStatus(w.tlsReport())
+	s.Folder = w.duty.Folder
 	return s.text()
 }
 
@@ -102,6 +112,9 @@ func (w *warden) coreStatus(ward *ward) *coreStatus {
 	case ward.pid == 0 || !ward.ready:
 		s.State = "starting"
 	}
+	if m := ward.estate.ground.board; m != nil {
+		s.TLS = newTLSStatus(m.ReportRow(ward.row))
+	}
 	return s
 }
 
@@ -115,10 +128,14 @@ func askFor(command, control, path string) (s status, code int, ok bool) {
 		}
 		control = found
 	}
-	text, err := askStatus(control)
+	text, along, err := askStatus(control)
 	if err == nil {
 		err = json.Unmarshal(text, &s)
 	}
+	if err == nil && len(along) == 1 {
+		s.shown = readShowing(along[0])
+	}
+	sockets.CloseAll(along)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "sallyport %s: %s: %v\n", command, control, err)
 		if hint := stopHint(err); hint != "" {
@@ -145,9 +162,11 @@ func statusCommand(args []string) int {
 	switch {
 	case *asJSON:
 		s.findPeers()
+		s.findCertificates(*path)
 		fmt.Printf("%s", s.text())
 	case !*ready:
 		s.findPeers()
+		s.findCertificates(*path)
 		s.print(os.Stdout)
 	}
 	if *ready && s.State != "serving" {
@@ -158,23 +177,24 @@ func statusCommand(args []string) int {
 }
 
 // askStatus asks at a control socket. Who does not answer in time is not well.
-func askStatus(control string) ([]byte, error) {
+func askStatus(control string) (answer []byte, along []int, err error) {
 	fd, err := callControl(control)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer unix.Close(fd)
 	piece := make([]byte, statusPiece)
-	n, err := ask(fd, orderStatus, piece)
-	answer := slices.Clone(piece[:n])
+	n, along, err := askAlong(fd, orderStatus, piece)
+	answer = slices.Clone(piece[:n])
 	for err == nil && len(answer) < statusBytesMax {
 		n, _, err = sockets.Receive(fd, piece)
 		answer = append(answer, piece[:n]...)
 	}
 	if len(answer) > 0 && hungUp(err) {
-		return answer, nil
+		return answer, along, nil
 	}
-	return nil, err
+	sockets.CloseAll(along)
+	return nil, nil, err
 }
 
 // print writes s for people.
@@ -191,6 +211,8 @@ func (s *status) print(to io.Writer) {
 	}
 	_ = w.Flush() // to a terminal or a pipe that whoever reads may have closed
 	s.printApps(to)
+	s.printTLS(to)
+	s.printCertificates(to)
 }
 
 // statusUsage is what status --help prints beside the usage: the contract of its JSON.
@@ -199,7 +221,8 @@ sallyport status --json is one line:
 
   state, pid, version, since     "starting", "serving" or "draining"; of the main process
   processes[]                    name, pid (0: does not run), restarts
-    core                         of a core: generation, row, state, since (of its draining)
+    core                         of a core: generation, row, state, since (of its draining),
+                                 tls as below
   apps[]                         those that a site leads to
     name, max_inflight (per member, 0: no limit), queue_len
     in_flight, queued            now, over all cores
@@ -216,6 +239,19 @@ sallyport status --json is one line:
                                  SO_PEERCRED: the app, or the supervisor that made its
                                  socket, or a master that has changed its user since;
                                  0, -1 or "" where not visible, and why
+  tls                            of the handshakes of clients, over all cores
+    handshakes, resumed, failed  that went well, of these by a ticket, and that came to nothing
+  certificates_folder            where those from a CA are
+  certificates[]                 those that are served, and of each name from a CA after its first order
+    host, source                 its first name; "acme", "internal", "file", or "clients":
+                                 of those who issue the certificates of clients
+    ca, issuer, serial           of the certificate that is served
+    names, file                  in it, and its path; of those that come from no CA
+    disk_serial                  of what is in the folder, or in the file of the configuration,
+                                 where this command may read it: another one was refused, or
+                                 waits for a reload
+    not_after, next              when it ends, and when it is renewed or tried again
+    attempts, error              that have failed since, and what became of the last
 
 Counts are since the start of the service, and survive reloads for as long as the app keeps
 its name and the member its socket. Where a reload has changed an app's limits, in_flight and

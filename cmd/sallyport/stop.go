@@ -116,16 +116,23 @@ const answerTime = 5 * time.Second
 // ask gives an order, with descriptors if some belong to it, and waits for its answer, for
 // answerTime.
 func ask(fd int, o order, answer []byte, along ...int) (n int, err error) {
+	n, came, err := askAlong(fd, o, answer, along...)
+	sockets.CloseAll(came)
+	return n, err
+}
+
+// askAlong is ask where descriptors may come along with the answer.
+func askAlong(fd int, o order, answer []byte, along ...int) (n int, came []int, err error) {
 	if err = sockets.Send(fd, []byte(o), along...); err == nil {
-		n, _, err = sockets.Receive(fd, answer)
+		n, came, err = sockets.Receive(fd, answer)
 	}
 	switch {
 	case hungUp(err):
-		return 0, errRefused
+		return 0, nil, errRefused
 	case errors.Is(err, unix.EAGAIN):
-		return 0, silenceOf(fd)
+		return 0, nil, silenceOf(fd)
 	}
-	return n, err
+	return n, came, err
 }
 
 // A silence is a main warden that does not answer.

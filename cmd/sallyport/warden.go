@@ -14,6 +14,7 @@ import (
 
 	"sallyport/cmd/internal/jail"
 	"sallyport/sockets"
+	"sallyport/upstream/board"
 )
 
 // A warden keeps the processes of one uid alive. The main warden has besides
@@ -34,22 +35,25 @@ type warden struct {
 	rooms  rooms
 
 	wards    []*ward
-	estate   *estate      // in force; of a sibling, what it was started with
-	estates  []*estate    // that one, and those of others that some core lives on
-	plans    int          // the highest number of an estate so far
-	counts   []appStatus  // what was counted on grounds that are gone
-	program  int          // of the wards; an app has another
-	doors    []door       // none once closed
-	healed   time.Time    // when they were last looked at
-	unhealed int          // how often in a row one could not be healed
-	leashed  bool         // a sibling of the main warden, which alone says when to end
-	announce int          // of --ready-fd; -1 when there is none
-	notifier notifier     // to the service manager
-	scribe   *scribeWard  // nil when there is none
-	before   map[int]bool // children that no ward has left: siblings, and what the starter had
+	estate   *estate         // in force; of a sibling, what it was started with
+	estates  []*estate       // that one, and those of others that some core lives on
+	plans    int             // the highest number of an estate so far
+	counts   []appStatus     // what was counted on grounds that are gone
+	shaken   board.TLSReport // likewise
+	program  int             // of the wards; an app has another
+	doors    []door          // none once closed
+	healed   time.Time       // when they were last looked at
+	unhealed int             // how often in a row one could not be healed
+	leashed  bool            // a sibling of the main warden, which alone says when to end
+	announce int             // of --ready-fd; -1 when there is none
+	notifier notifier        // to the service manager
+	scribe   *scribeWard     // nil when there is none
+	showing  int             // what the keeper shows; 0 without one
+	before   map[int]bool    // children that no ward has left: siblings, and what the starter had
 
-	kept    kept // of the keeper's warden
-	suspect bool // a core has died, and the keeper does not know it yet
+	kept     kept     // of the keeper's warden
+	renewals renewals // likewise
+	suspect  bool     // a core has died, and the keeper does not know it yet
 
 	deaths    chan os.Signal // SIGCHLD alone: one slot says that some child has died
 	signals   chan os.Signal // the others, which no storm of deaths may push out
@@ -179,6 +183,9 @@ func (w *warden) inherit(gifts sockets.Gifts) (err error) {
 			return err
 		}
 	}
+	if fd, err := gifts.FD(giftShowing); err == nil {
+		w.showing = fd
+	}
 	if err := w.openRooms(gifts); err != nil {
 		return err
 	}
@@ -222,7 +229,7 @@ func (w *warden) beginControl(fd int) error {
 	if err != nil {
 		return err
 	}
-	c := &control{socket: socket, starter: w.duty.Starter, log: w.log, ask: w.questions, wish: w.petitions}
+	c := &control{socket: socket, starter: w.duty.Starter, log: w.log, ask: w.questions, wish: w.petitions, along: w.showing}
 	go c.loop(w.orders)
 	return nil
 }

@@ -71,6 +71,7 @@ func (w *warden) tend(now time.Time) {
 	if w.state < draining {
 		w.endLate(now)
 		w.tendReload(now)
+		w.tendRenewals(now)
 		w.startDue(now)
 		return
 	}
@@ -95,6 +96,9 @@ func (w *warden) next() time.Time {
 		return w.deadline
 	}
 	next := w.reloadNext(w.healed.Add(healEvery))
+	if at := w.renewals.next(); len(w.renewals.marks) > 0 && w.renewals.pid == 0 && at.Before(next) {
+		next = at
+	}
 	for _, ward := range w.wards {
 		if ward.pid == 0 && ward.due.Before(next) {
 			next = ward.due
@@ -366,6 +370,7 @@ func (w *warden) reap(now time.Time) {
 		}
 		sweep = sweep || !w.before[pid]
 		delete(w.before, pid)
+		w.checked(pid, status)
 		for i := range w.duty.Siblings {
 			if s := &w.duty.Siblings[i]; s.PID == pid {
 				w.siblingDied(s, status)

@@ -69,6 +69,7 @@ func known() map[string]string {
 	return map[string]string{
 		"connect to its app":            "that is what it is for",
 		"disconnect the listener":       "connect(2) cannot be told from that to an app; the main warden mends it within a second",
+		"ask for the listener's name":   "a client that sends no name gets the certificate of the address that it has reached; the core's plan has these",
 		"deafen the listener both ways": "likewise: connections end with the same call",
 	}
 }

@@ -97,6 +97,7 @@ func TestKnown(t *testing.T) {
 		KeepAlive: "Keep-Alive", ClientIP: "Client-IP", MaxForwards: "Max-Forwards", Via: "Via", XForwardedOther: "X-Forwarded-Server", Proxy: "Proxy", ProxyConnection: "Proxy-Connection", TE: "TE", Trailer: "Trailer",
 		TransferEncoding: "Transfer-Encoding", Upgrade: "Upgrade", XAccelBuffering: "X-Accel-Buffering", XAccelMapping: "X-Accel-Mapping", XForwardedFor: "X-Forwarded-For",
 		XForwardedHost: "X-Forwarded-Host", XForwardedPort: "X-Forwarded-Port", XForwardedProto: "X-Forwarded-Proto", XRealIP: "X-Real-IP",
+		ClientCert: "Client-Cert", StrictTransportSecurity: "Strict-Transport-Security",
 		XRequestID: "X-Request-Id", XRequestStart: "X-Request-Start", XSendfileType: "X-Sendfile-Type",
 	}
 	for name := Other + 1; name <= XSendfileType; name++ {
@@ -117,6 +118,15 @@ func TestKnown(t *testing.T) {
 			if got := known([]byte(near)); got != want {
 				t.Errorf("%q is %d", near, got)
 			}
+		}
+	}
+	for key, want := range map[string]Name{
+		"Client-Cert-Chain": ClientCert, "X-Client-Cert": ClientCert, "X-Client-Cert-Subject": ClientCert,
+		"X-SSL-Client-Verify": ClientCert, "x-ssl-client-s-dn": ClientCert, "SSL-CLIENT-VERIFY": ClientCert,
+		"X-SSL": Other, "SSL-Client": Other, "X-Client-Name": Other, "abc-client-x": Other,
+	} {
+		if got := known([]byte(key)); got != want {
+			t.Errorf("%s is %d, want %d", key, got, want)
 		}
 	}
 }

@@ -41,6 +41,14 @@ func (r *Response) Interim() bool { return r.Status < 200 && r.Status != 101 }
 type Peer struct {
 	Addr    netip.AddrPort // of the client or of the last proxy before us; not valid for a unix listener
 	Unnamed bool           // Addr is that of a proxy which did not say whom it speaks for: it is not believed either
+	Client  *Client        // nil where the connection was not asked for a certificate
+}
+
+// A Client is what a client has shown of itself in a TLS handshake that asked for it.
+type Client struct {
+	Door        int    // what it was asked by: conf.Clients
+	Certificate []byte // the value of Client-Cert; nil where it has shown none
+	Subject     []byte // of the certificate, as RFC 4514 writes it, in ASCII
 }
 
 // A Source is a body, handed on in pieces of its owner's buffer.

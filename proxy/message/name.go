@@ -6,7 +6,8 @@ type Name uint8
 
 // The names we know. A new one needs a case in known.
 const (
-	Other Name = iota
+	Other      Name = iota
+	ClientCert      // what tells of the certificate of a client, by whatever name
 	ClientIP
 	Connection
 	ContentLength
@@ -19,6 +20,7 @@ const (
 	MaxForwards
 	Proxy
 	ProxyConnection
+	StrictTransportSecurity
 	TE
 	Trailer
 	TransferEncoding
@@ -54,7 +56,9 @@ var spellings = [...][]spelling{
 	7:  {{"upgrade", Upgrade}, {"trailer", Trailer}},
 	9:  {{"forwarded", Forwarded}, {"x-real-ip", XRealIP}, {"client-ip", ClientIP}},
 	10: {{"connection", Connection}, {"keep-alive", KeepAlive}},
+	11: {{"client-cert", ClientCert}},
 	12: {{"content-type", ContentType}, {"x-request-id", XRequestID}, {"max-forwards", MaxForwards}},
+	13: {{"x-client-cert", ClientCert}},
 	14: {{"content-length", ContentLength}},
 	15: {
 		{"x-forwarded-for", XForwardedFor},
@@ -67,7 +71,9 @@ var spellings = [...][]spelling{
 		{"transfer-encoding", TransferEncoding},
 		{"x-forwarded-proto", XForwardedProto},
 		{"x-accel-buffering", XAccelBuffering},
+		{"client-cert-chain", ClientCert},
 	},
+	25: {{"strict-transport-security", StrictTransportSecurity}},
 }
 
 // known says which Name key is, in any case.
@@ -79,13 +85,24 @@ func known(key []byte) Name {
 			}
 		}
 	}
-	if len(key) > len(forwarded) && key[1] == '-' && EqualFold(key[:len(forwarded)], forwarded) {
-		return XForwardedOther
+	if len(key) > 3 && (key[1] == '-' || key[3] == '-') {
+		for _, p := range prefixes {
+			if len(key) > len(p.lower) && EqualFold(key[:len(p.lower)], p.lower) {
+				return p.name
+			}
+		}
 	}
 	return Other
 }
 
-const forwarded = "x-forwarded-"
+// prefixes begin the names of a kind. Those of ClientCert are what the manuals of nginx,
+// Apache, HAProxy and ingress-nginx call what RFC 9440 calls Client-Cert.
+var prefixes = [...]spelling{
+	{"x-forwarded-", XForwardedOther},
+	{"x-client-cert-", ClientCert},
+	{"x-ssl-", ClientCert},
+	{"ssl-client-", ClientCert},
+}
 
 // EqualFold reports whether b is lower, which must be in lower case, in any
 // ASCII case. Field names, schemes and connection options are compared so

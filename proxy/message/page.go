@@ -8,6 +8,7 @@ type Page struct {
 	Text     string // one line; "" for the status alone
 	Location string // of a redirect
 	ID       []byte // X-Request-Id; nil if it has none
+	HSTS     []byte // Strict-Transport-Security; nil for none
 }
 
 // retryAfter is when a client may try again that was told that nobody has time (503), in
@@ -41,6 +42,9 @@ func (p *Page) Send(stream Stream) error {
 	}
 	if len(p.ID) > 0 {
 		resp.Fields.Add("X-Request-Id", p.ID)
+	}
+	if len(p.HSTS) > 0 {
+		resp.Fields.Add("Strict-Transport-Security", p.HSTS)
 	}
 	if err := stream.Reply(&resp); err != nil {
 		return err

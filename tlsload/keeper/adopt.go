@@ -78,7 +78,7 @@ func (k *Keeper) takeKeeping(message []byte, descriptors []int) error {
 	case m.Forget && len(descriptors) == 0:
 		k.forget(m.Table)
 		return nil
-	case !m.Forget && m.Like == 0 && len(descriptors) == 1 && k.tables[m.Table] == nil:
+	case !m.Forget && m.Like == 0 && len(descriptors) == 1:
 		return k.keep(m.Table, descriptors[0])
 	default:
 		err = fmt.Errorf("keeper: %q with %d descriptors", message, len(descriptors))

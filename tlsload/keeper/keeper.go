@@ -22,10 +22,19 @@ type Keeper struct {
 	tickets   ticketKeys
 	refusals  refusals
 	rest      rest
+	showing   showing
 	sessions  []session // by row
 	adoptions int       // where links come from; -1: there are no others than those of New
 	request   []byte    // the packet that is answered
 	reply     []byte    // room for the answer
+
+	// Of certificates from a CA; nil, or empty, without any.
+	changes *changes
+	proofs  map[uint32]*proof               // open challenges, by number
+	proving map[uint32]*pair                // of those by TLS, likewise; that of every Store
+	wanted  chan []string                   // the names that the tables have; see follow
+	kept    func(name string) (pair, error) // what the folder has for a name
+	served  func()                          // called when the first core serves; nil afterwards
 }
 
 // New makes a Keeper of the first table, nil where that is forgotten, for links, one per row
@@ -38,9 +47,11 @@ func New(store *Store, links []int, log zerolog.Logger) *Keeper {
 		sessions:  make([]session, len(links)),
 		adoptions: -1,
 		request:   make([]byte, keywire.RequestBytesMax),
+		proofs:    map[uint32]*proof{},
+		proving:   map[uint32]*pair{},
 	}
 	if store != nil {
-		k.tables[sockets.FirstTable] = store
+		k.Keep(sockets.FirstTable, store)
 	}
 	for i, link := range links {
 		k.sessions[i] = session{keeper: k, store: store, index: i, link: link}
@@ -63,6 +74,7 @@ func (k *Keeper) Serve(ctx context.Context) error {
 		if err := keywire.Harden(k.sessions[i].link); err != nil {
 			return err
 		}
+		k.sessions[i].askHello()
 	}
 	stop, err := newBell(ctx)
 	if err != nil {
@@ -72,7 +84,8 @@ func (k *Keeper) Serve(ctx context.Context) error {
 	var polled []unix.PollFd
 	for {
 		polled = append(polled[:0], unix.PollFd{Fd: int32(stop.fd), Events: unix.POLLIN},
-			unix.PollFd{Fd: int32(k.adoptions), Events: unix.POLLIN}) // poll(2) ignores -1
+			unix.PollFd{Fd: int32(k.adoptions), Events: unix.POLLIN}, // poll(2) ignores -1
+			k.changesPoll())
 		open := 0
 		for i := range k.sessions {
 			polled = append(polled, k.sessions[i].interest())
@@ -83,6 +96,7 @@ func (k *Keeper) Serve(ctx context.Context) error {
 		if open == 0 && !k.adopts() {
 			return nil
 		}
+		k.show()
 		quiet, err := wait(polled, k.rest.within(time.Until(k.tickets.due), time.Now()))
 		if err != nil {
 			return fmt.Errorf("keeper: wait for the cores: %w", err)
@@ -95,11 +109,30 @@ func (k *Keeper) Serve(ctx context.Context) error {
 		}
 		k.rotate(time.Now())
 		for i := range k.sessions {
-			k.sessions[i].react(polled[2+i].Revents)
+			k.sessions[i].react(polled[3+i].Revents)
+		}
+		if polled[2].Revents != 0 {
+			k.changes.make()
 		}
 		if !k.reactToWarden(polled[1].Revents) {
 			return nil
 		}
+	}
+}
+
+// changesPoll is what Serve waits for besides packets.
+func (k *Keeper) changesPoll() unix.PollFd {
+	if k.changes == nil {
+		return unix.PollFd{Fd: -1} // as above
+	}
+	return unix.PollFd{Fd: int32(k.changes.fd), Events: unix.POLLIN}
+}
+
+// askHello asks the core of a link that was there before this keeper for its Hello, where
+// there is something to tell it. One that does not listen says it within the hour.
+func (s *session) askHello() {
+	if s.state == waiting && s.keeper.changes != nil {
+		_ = s.send(keywire.Greet{}.Append(s.keeper.reply[:0]))
 	}
 }
 
@@ -118,21 +151,24 @@ func (k *Keeper) rotate(now time.Time) {
 func (k *Keeper) renew(now time.Time) {
 	for _, store := range k.tables {
 		for i := range store.pairs {
-			store.renew(&store.pairs[i], now, k.log)
+			if store.renew(&store.pairs[i], now, k.log) {
+				k.showing.stale = true
+			}
 		}
 	}
 }
 
-// renew issues one of them, if it is due.
-func (s *Store) renew(p *pair, now time.Time, log zerolog.Logger) {
+// renew issues one of them, if it is due, and reports whether it has.
+func (s *Store) renew(p *pair, now time.Time, log zerolog.Logger) bool {
 	if !p.isDue(now) {
-		return
+		return false
 	}
 	if err := s.authority.issue(p, now); err != nil {
 		log.Error().Err(err).Msg("certificate not renewed")
-		return
+		return false
 	}
 	log.Info().Strs("hosts", p.issuedFor).Time("until", p.leaf.NotAfter).Msg("certificate renewed")
+	return true
 }
 
 // interest is what a session waits for.

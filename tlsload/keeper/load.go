@@ -40,19 +40,27 @@ type pair struct {
 	leaf  *x509.Certificate
 	// One value for all signatures: crypto/ecdsa remembers what it has computed for
 	// a key by its pointer.
-	key crypto.Signer
+	key  crypto.Signer
+	file string // path of the certificate, for people; "" without files
 	// The names that the authority issues the certificate for; nil with files.
 	issuedFor []string
 	// Of the content of both files, so that a next table need not load what it has in
 	// common with this one; zero without files.
 	content [sha256.Size]byte
+	// The name that it comes from a CA for; "" for all others. There is no leaf until it has.
+	orderedFor string
+	before     *pair // that this one has followed, with another key; nil for none
 }
 
-// contentOf is the digest of the content of both files of a pair; zero if they cannot be
-// read.
-func contentOf(files Files) (digest [sha256.Size]byte) {
+// contentOf is the digest of the content of both files of a pair, or of the one that there
+// is; zero if they cannot be read.
+func contentOf(named conf.Certificate, files Files) (digest [sha256.Size]byte) {
 	hash := sha256.New()
-	for _, fd := range []int{files.Cert, files.Key} {
+	for _, file := range named.Files() {
+		fd := files.Cert
+		if file.Secret {
+			fd = files.Key
+		}
 		text, err := readFile(fd)
 		if err != nil {
 			return digest
@@ -89,12 +97,38 @@ func load(named conf.Certificate, files Files) (pair, []pairFlaw) {
 	return p, nil
 }
 
+// loadClients reads those who have issued the certificates of clients.
+func loadClients(named conf.Certificate, files Files) (pair, []pairFlaw) {
+	const ofCA = "site.clients.ca"
+	var p pair
+	f := p.readChain(files.Cert)
+	for i, der := range p.chain {
+		if f.what != "" {
+			break
+		}
+		ca, err := x509.ParseCertificate(der)
+		switch {
+		case err != nil:
+			f = flaw{what: fmt.Sprintf("certificate %d is damaged: %v", i+1, err)}
+		case !ca.BasicConstraintsValid || !ca.IsCA:
+			f = flaw{
+				fmt.Sprintf("certificate %d, %q, is none of a CA", i+1, ca.Subject),
+				"write the certificate of who issues those of clients, not theirs",
+			}
+		}
+	}
+	if f.what != "" {
+		return pair{}, []pairFlaw{{ofCA, flaw{named.Cert + ": " + f.what, f.hint}}}
+	}
+	return p, nil
+}
+
 // expired is the flaw of a certificate that no client takes any more.
 func (p pair) expired(named conf.Certificate, now time.Time) []pairFlaw {
 	if !now.After(p.leaf.NotAfter) {
 		return nil
 	}
-	return []pairFlaw{{"site.tls.cert", flaw{
+	return []pairFlaw{{named.Files()[0].Key, flaw{
 		named.Cert + ": has expired " + p.leaf.NotAfter.UTC().Format(time.RFC3339),
 		"renew it, or take its site out of the file",
 	}}}

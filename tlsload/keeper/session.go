@@ -41,6 +41,9 @@ var permitted = [keywire.OpEnd][states]permission{
 	keywire.OpTickets:     {nobody, nobody, nobody},
 	keywire.OpSigned:      {nobody, nobody, nobody},
 	keywire.OpRefused:     {nobody, nobody, nobody},
+	keywire.OpServing:     {nobody, known, nobody},
+	keywire.OpAnswering:   {nobody, known, nobody},
+	// All others go the other way, or to the registrar.
 }
 
 // A session is the keeper's end of one link.
@@ -56,6 +59,11 @@ type session struct {
 	untold bool
 	next   int
 	began  time.Time // when the certificates were last sent from the first
+	fresh  []int     // handles of certificates that have changed since
+	news   []uint32  // numbers of challenges that were opened, or are over
+
+	serves  bool            // the core accepts clients
+	answers map[uint32]bool // the challenges that it has
 }
 
 // What a Hello of 9 bytes may cost: a core that is not honest any more would have
@@ -107,6 +115,10 @@ func (s *session) take(packet []byte) {
 		s.hello(packet, epoch)
 	case op == keywire.OpSign:
 		s.sign(packet, epoch)
+	case op == keywire.OpServing:
+		s.serving(packet, epoch)
+	case op == keywire.OpAnswering:
+		s.answering(packet, epoch)
 	default:
 		panic("BUG: permitted, but not known")
 	}
@@ -127,9 +139,13 @@ func (s *session) hello(packet []byte, epoch uint64) {
 	now := time.Now()
 	another := s.state == greeted && s.epoch != epoch
 	begin := another || s.next == 0 || s.next == len(s.store.pairs)
+	if another || s.state == waiting {
+		s.serves = false
+	}
 	s.state, s.epoch, s.untold = greeted, epoch, true
+	s.tellAll()
 	if begin && now.Sub(s.began) >= beginEvery {
-		s.next, s.began = 0, now
+		s.next, s.began, s.fresh = 0, now, s.fresh[:0]
 		s.keeper.renew(now)
 	}
 	if another {
@@ -140,20 +156,23 @@ func (s *session) hello(packet []byte, epoch uint64) {
 
 // owes says whether the core is still to be sent something.
 func (s *session) owes() bool {
-	return s.state == greeted && (s.untold || s.next < len(s.store.pairs))
+	return s.state == greeted && (s.untold || s.next < len(s.store.pairs) || len(s.fresh) > 0 || len(s.news) > 0)
 }
 
 // pay sends what is owed, while there is room in the link and the turn lasts.
 func (s *session) pay() {
 	if s.untold {
-		err := s.send(keywire.Tickets{Epoch: s.epoch, Keys: s.keeper.tickets.keys[:]}.Append(s.keeper.reply[:0]))
+		err := s.send(s.keeper.tickets.message(s.epoch).Append(s.keeper.reply[:0]))
 		if errors.Is(err, unix.EAGAIN) {
 			return
 		}
 		s.untold = false
 	}
+	if s.payNews() != nil || s.payFresh(payMost) != nil {
+		return
+	}
 	for range payMost {
-		if !s.owes() {
+		if s.state == ended || s.next >= len(s.store.pairs) {
 			return
 		}
 		err := s.send(s.store.certificate(s.epoch, s.next).Append(s.keeper.reply[:0]))
@@ -211,5 +230,6 @@ func (s *session) end(cause error) {
 	if s.state != ended {
 		s.keeper.parted(s, cause)
 	}
-	s.state = ended
+	s.state, s.serves = ended, false
+	s.keeper.settleAll()
 }

@@ -25,6 +25,11 @@ func packets(epoch uint64) map[keywire.Op][]byte {
 		keywire.OpTickets:     keywire.Tickets{Epoch: epoch, Keys: make([][32]byte, 1)}.Append(nil),
 		keywire.OpSigned:      keywire.Signed{Epoch: epoch, ID: 9, Signature: []byte{1}}.Append(nil),
 		keywire.OpRefused:     keywire.Refused{Epoch: epoch, ID: 9, Reason: keywire.Failed}.Append(nil),
+		keywire.OpGreet:       append(keywire.Greet{}.Append(nil)[:1], keywire.Hello{Epoch: epoch}.Append(nil)[1:]...),
+		keywire.OpChallenge:   keywire.Challenge{Epoch: epoch, Number: 1, Kind: keywire.TLSALPN01, Name: []byte("a"), Proof: []byte{1}}.Append(nil),
+		keywire.OpOrder:       keywire.Order{Epoch: epoch, ID: 1, Request: []byte{1}}.Append(nil),
+		keywire.OpPresent:     keywire.Present{Epoch: epoch, Kind: keywire.HTTP01, Name: []byte("a"), Token: []byte("t"), Proof: []byte{1}}.Append(nil),
+		keywire.OpIssued:      keywire.Issued{Epoch: epoch, ID: 9, Chain: [][]byte{{1}}}.Append(nil),
 		keywire.OpEnd:         append([]byte{byte(keywire.OpEnd)}, keywire.Hello{Epoch: epoch}.Append(nil)[1:]...),
 		0xff:                  append([]byte{0xff}, keywire.Hello{Epoch: epoch}.Append(nil)[1:]...),
 	}
@@ -36,8 +41,11 @@ func TestPermitted(t *testing.T) {
 	allowed := map[string]bool{
 		"hello waiting own": true, "hello waiting other": true, "hello greeted own": true, "hello greeted other": true,
 		"sign waiting own": true, "sign waiting other": true, "sign greeted own": true,
+		"serving greeted own": true, "answering greeted own": true,
 	}
-	opNames := map[keywire.Op]string{keywire.OpHello: "hello", keywire.OpSign: "sign"}
+	opNames := map[keywire.Op]string{
+		keywire.OpHello: "hello", keywire.OpSign: "sign", keywire.OpServing: "serving", keywire.OpAnswering: "answering",
+	}
 	stateNames := [states]string{"waiting", "greeted", "ended"}
 	for state := range states {
 		for epoch, who := range map[uint64]string{own: "own", other: "other"} {

@@ -18,6 +18,8 @@ import (
 type Store struct {
 	pairs     []pair
 	authority *authority // nil when no certificate is internal
+
+	proving map[uint32]*pair // of challenges by TLS, by their numbers; the Keeper's
 }
 
 // Files are the descriptors of a certificate and its key. Load leaves their offsets
@@ -88,6 +90,10 @@ func (l loader) load(plan conf.Keeper, files []Files, kept AuthorityFiles) (*Sto
 		store.authority = a
 	}
 	for i, named := range plan.Certificates {
+		if named.ACME {
+			store.pairs = append(store.pairs, pair{orderedFor: named.Hosts[0]}) // until it is obtained
+			continue
+		}
 		if named.Internal && store.authority == nil {
 			continue // said already
 		}
@@ -119,12 +125,17 @@ func (l loader) load(plan conf.Keeper, files []Files, kept AuthorityFiles) (*Sto
 // load is one pair, of whichever kind.
 func (s *Store) load(named conf.Certificate, files Files, known map[[sha256.Size]byte]pair, now time.Time) (pair, []pairFlaw) {
 	if !named.Internal {
-		content := contentOf(files)
+		content := contentOf(named, files)
 		if p, found := known[content]; found && content != [sha256.Size]byte{} {
+			p.file = named.Cert
 			return p, nil
 		}
-		p, flaws := load(named, files)
-		p.content = content
+		read := load
+		if named.Clients {
+			read = loadClients
+		}
+		p, flaws := read(named, files)
+		p.content, p.file = content, named.Cert
 		return p, flaws
 	}
 	p, err := s.authority.pair(named.Hosts, now)
@@ -136,10 +147,10 @@ func (s *Store) load(named conf.Certificate, files Files, known map[[sha256.Size
 
 // sign is the only use of a key that has a handle.
 func (s *Store) sign(request keywire.Sign) ([]byte, keywire.Reason, error) {
-	if uint64(request.Handle) >= uint64(len(s.pairs)) {
+	p := s.pair(request.Handle).of(request.Key)
+	if p == nil || p.key == nil {
 		return nil, keywire.UnknownHandle, nil
 	}
-	p := &s.pairs[request.Handle]
 	v, ok := isHandshake(request.Message)
 	if !ok {
 		return nil, keywire.NotHandshake, nil
@@ -156,6 +167,29 @@ func (s *Store) sign(request keywire.Sign) ([]byte, keywire.Reason, error) {
 		return nil, keywire.Failed, fmt.Errorf("keeper: sign with certificate %d: %w", request.Handle, err)
 	}
 	return signature, 0, nil
+}
+
+// pair is what has a handle; nil if nothing has.
+func (s *Store) pair(handle uint32) *pair {
+	switch {
+	case handle >= keywire.ChallengeHandle:
+		return s.proving[handle-keywire.ChallengeHandle]
+	case uint64(handle) < uint64(len(s.pairs)):
+		return &s.pairs[handle]
+	}
+	return nil
+}
+
+// of is the pair, or the one that it has followed, whose key has a tag. Handshakes that
+// began with that one are signed by its key.
+func (p *pair) of(tag uint32) *pair {
+	if p == nil || p.before == nil || tag == 0 || keywire.KeyTag(p.leaf.RawSubjectPublicKeyInfo) == tag {
+		return p
+	}
+	if keywire.KeyTag(p.before.leaf.RawSubjectPublicKeyInfo) == tag {
+		return p.before
+	}
+	return nil
 }
 
 // certificate is the message for one handle.

@@ -2,6 +2,8 @@ package keeper
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"sallyport/sockets"
@@ -22,13 +24,17 @@ type Loader func(gifts sockets.Gifts, before *Store) (*Store, error)
 
 // Keep gives cores that are to know their certificates by this table the Store of it.
 // It is called before Serve, for what a keeper before this one was sent.
-func (k *Keeper) Keep(table int, store *Store) { k.tables[table] = store }
+func (k *Keeper) Keep(table int, store *Store) {
+	store.proving = k.proving
+	k.tables[table] = store
+	k.showing.stale = true
+}
 
 // Link gives a row the link of a core, which knows its certificates by a table that was
 // kept. It is called before Serve.
 func (k *Keeper) Link(row, table, link int) { k.place(row, table, link) }
 
-// keep takes a table. One that cannot be loaded is none: its cores find their links
+// keep takes a table, or what has become of the files of one that there is. One that cannot be loaded is none: its cores find their links
 // ended, are no cores without certificates, and the reload that wanted them fails.
 func (k *Keeper) keep(table, parcel int) error {
 	gifts, err := sockets.Unpack(parcel)
@@ -37,12 +43,42 @@ func (k *Keeper) keep(table, parcel int) error {
 	}
 	defer gifts.Close()
 	began := time.Now()
-	store, err := k.load(gifts, k.anyStore())
+	before := k.tables[table]
+	if before == nil {
+		before = k.anyStore()
+	}
+	store, err := k.load(gifts, before)
 	if err != nil {
 		return fmt.Errorf("keeper: table %d: %w", table, err)
 	}
-	k.tables[table] = store
+	if k.tables[table] != nil {
+		return k.replace(table, store)
+	}
+	k.fill(store)
+	k.Keep(table, store)
+	k.follow()
 	k.log.Info().Int("table", table).Int("certificates", len(store.pairs)).Dur("took", time.Since(began)).Msg("certificates loaded")
+	return nil
+}
+
+// replace gives a table what is new in its files, and tells the cores that know it.
+// Handshakes that have begun go on with the old ones, as in publish.
+func (k *Keeper) replace(table int, with *Store) error {
+	store := k.tables[table]
+	if len(with.pairs) != len(store.pairs) {
+		return fmt.Errorf("keeper: table %d: %d certificates in the place of %d", table, len(with.pairs), len(store.pairs))
+	}
+	for handle, p := range with.pairs {
+		old := store.pairs[handle]
+		if p.content == old.content { // also where there are no files
+			continue
+		}
+		store.pairs[handle] = p.following(old)
+		k.showing.stale = true
+		k.freshen(store, handle)
+		k.log.Info().Int("table", table).Stringer("subject", p.leaf.Subject).Strs("hosts", p.leaf.DNSNames).
+			Str("serial", p.leaf.SerialNumber.Text(16)).Time("until", p.leaf.NotAfter.UTC()).Msg("certificate renewed")
+	}
 	return nil
 }
 
@@ -60,10 +96,64 @@ func (k *Keeper) anyStore() (found *Store) {
 func (k *Keeper) forget(table int) {
 	store := k.tables[table]
 	delete(k.tables, table)
+	k.showing.stale = true
+	k.follow()
 	for i := range k.sessions {
 		if s := &k.sessions[i]; s.store == store && s.state != ended {
 			s.end(nil)
 		}
 	}
 	k.rest.forgot = true // keys among what is garbage now
+}
+
+// fill gives a table what there is for the names whose certificates come from a CA: what
+// another table has, and, for a name that was gone and comes back, what the folder has, so
+// that no client is refused until the schedule has looked.
+func (k *Keeper) fill(store *Store) {
+	obtained := map[string]pair{}
+	for _, other := range k.tables {
+		for _, p := range other.pairs {
+			if p.orderedFor != "" && p.leaf != nil {
+				obtained[p.orderedFor] = p
+			}
+		}
+	}
+	for i := range store.pairs {
+		name := store.pairs[i].orderedFor
+		if name == "" {
+			continue
+		}
+		p, found := obtained[name]
+		if !found && k.kept != nil {
+			p, _ = k.kept(name) // what is wrong with it, the schedule says when it looks
+		}
+		p.orderedFor = name
+		store.pairs[i] = p
+	}
+}
+
+// names are those whose certificates come from a CA, by any table.
+func (k *Keeper) names() []string {
+	found := map[string]bool{}
+	for _, store := range k.tables {
+		for _, p := range store.pairs {
+			if p.orderedFor != "" {
+				found[p.orderedFor] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// follow tells the schedule which names there are now. Only the thread of Serve calls it,
+// so that there is room when what was not read yet is taken back.
+func (k *Keeper) follow() {
+	if k.wanted == nil {
+		return
+	}
+	select {
+	case <-k.wanted:
+	default:
+	}
+	k.wanted <- k.names()
 }

@@ -17,15 +17,32 @@ const (
 	ChainBytesMax = 64 << 10
 	ChainLenMax   = 16
 	TicketKeysMax = 8
+	// A name in the DNS has 253 characters at most; an address has fewer.
+	NameBytesMax = 255
+	// A token has "at least 128 bits of entropy" in base64url (RFC 8555, section 8.3);
+	// that of Let's Encrypt has 43 characters. Behind it and a dot is the thumbprint of
+	// the account's key, with SHA-256: 43 characters.
+	TokenBytesMax = 256
+	ProofBytesMax = TokenBytesMax + 1 + 43
+	// A request for RSA with 8192 bits has some 2 KiB, a certificate 4 KiB.
+	RequestDERMax = 16 << 10
+	// What is kept of a CA's words.
+	TextBytesMax = 2 << 10
 
 	headBytes = 1 + 8
 
 	// RequestBytesMax bounds every packet to the keeper.
-	RequestBytesMax = headBytes + 8 + 4 + 2 + MessageBytesMax
+	RequestBytesMax = headBytes + 8 + 4 + 4 + 2 + MessageBytesMax
 	// ReplyBytesMax bounds every packet to a core. It stays below the send buffer
 	// of a socket, 208 KiB by default: unix(7) refuses a packet that does not.
 	ReplyBytesMax = headBytes + 4 + 4 + 3*ChainLenMax + ChainBytesMax
+	// ErrandBytesMax bounds every packet between keeper and registrar.
+	ErrandBytesMax = ReplyBytesMax
 )
+
+// ChallengeHandle is added to the number of a challenge and makes the handle of the key
+// that it is proved with by TLS-ALPN-01. Those of certificates are below it.
+const ChallengeHandle = 1 << 31
 
 // ErrMalformed means that a packet is none of the messages.
 var ErrMalformed = errors.New("keywire: malformed packet")
@@ -41,6 +58,20 @@ const (
 	OpTickets
 	OpSigned
 	OpRefused
+	OpGreet
+	OpServing
+	OpChallenge
+	OpWithdrawn
+	OpAnswering
+	OpBegun
+	OpOrder
+	OpPresent
+	OpPresented
+	OpRetract
+	OpIssued
+	OpNotIssued
+	OpAsk
+	OpWindow
 	OpEnd // one past the last
 )
 

@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite testdata")
 
-// A message is what all six have in common.
+// A message is what all have in common.
 type message interface{ Append([]byte) []byte }
 
 // decode reads a packet as whatever its first byte says.
@@ -33,6 +33,34 @@ func decode(packet []byte) (message, error) {
 		return boxed(DecodeSigned(packet))
 	case OpRefused:
 		return boxed(DecodeRefused(packet))
+	case OpGreet:
+		return boxed(DecodeGreet(packet))
+	case OpServing:
+		return boxed(DecodeServing(packet))
+	case OpChallenge:
+		return boxed(DecodeChallenge(packet))
+	case OpWithdrawn:
+		return boxed(DecodeWithdrawn(packet))
+	case OpAnswering:
+		return boxed(DecodeAnswering(packet))
+	case OpBegun:
+		return boxed(DecodeBegun(packet))
+	case OpOrder:
+		return boxed(DecodeOrder(packet))
+	case OpPresent:
+		return boxed(DecodePresent(packet))
+	case OpPresented:
+		return boxed(DecodePresented(packet))
+	case OpRetract:
+		return boxed(DecodeRetract(packet))
+	case OpIssued:
+		return boxed(DecodeIssued(packet))
+	case OpNotIssued:
+		return boxed(DecodeNotIssued(packet))
+	case OpAsk:
+		return boxed(DecodeAsk(packet))
+	case OpWindow:
+		return boxed(DecodeWindow(packet))
 	default:
 		return nil, ErrMalformed
 	}
@@ -53,7 +81,7 @@ func samples() map[string]message {
 		"sign":              Sign{Epoch: 1, ID: 256, Handle: 3, Scheme: Ed25519, Message: []byte("message")},
 		"sign-longest":      Sign{Epoch: 1, ID: 1, Message: make([]byte, MessageBytesMax)},
 		"certificate":       Certificate{Epoch: 2, Handle: 1, Count: 2, Chain: [][]byte{{0x30, 0}, {0x30, 1, 5}}},
-		"tickets":           Tickets{Epoch: 3, Keys: [][32]byte{key(1), key(2), key(3)}},
+		"tickets":           Tickets{Epoch: 3, Reset: key(4), Token: key(5), Keys: [][32]byte{key(1), key(2), key(3)}},
 		"signed":            Signed{Epoch: 4, ID: 256, Signature: []byte{0xaa, 0xbb}},
 		"signed-longest":    Signed{Epoch: 4, ID: 1, Signature: make([]byte, SignatureBytesMax)},
 		"refused":           Refused{Epoch: 5, ID: 256, Reason: NotHandshake},
@@ -61,6 +89,22 @@ func samples() map[string]message {
 		"chain-longest":     Certificate{Count: 1, Chain: [][]byte{make([]byte, ChainBytesMax)}},
 		"chain-most":        Certificate{Count: 1, Chain: slicesOf(ChainLenMax, ChainBytesMax/ChainLenMax)},
 		"tickets-most":      Tickets{Keys: make([][32]byte, TicketKeysMax)},
+		"greet":             Greet{},
+		"serving":           Serving{Epoch: 5},
+		"certificate-none":  Certificate{Epoch: 2, Handle: 1, Count: 2},
+		"challenge-http":    Challenge{Epoch: 5, Number: 3, Kind: HTTP01, Name: []byte("a.test"), Token: []byte("t"), Proof: []byte("t.x")},
+		"challenge-tls":     Challenge{Epoch: 5, Number: 4, Kind: TLSALPN01, Name: []byte("a.test"), Token: []byte{}, Proof: []byte{0x30, 0}},
+		"withdrawn":         Withdrawn{Epoch: 5, Number: 3},
+		"answering":         Answering{Epoch: 5, Number: ChallengeHandle - 1},
+		"begun":             Begun{Epoch: 6},
+		"order":             Order{Epoch: 6, ID: 7, Attempts: 2, Request: []byte{0x30, 0}, Replaces: []byte{0x30, 1}},
+		"present":           Present{Epoch: 6, ID: 7, Number: 3, Kind: TLSALPN01, Name: []byte("a.test"), Token: []byte("t"), Proof: []byte("t.x")},
+		"presented":         Presented{Epoch: 6, Number: 3},
+		"retract":           Retract{Epoch: 6, Number: 3},
+		"issued":            Issued{Epoch: 6, ID: 7, Chain: [][]byte{{1}, {2, 3}}},
+		"failed":            NotIssued{Epoch: 6, ID: 7, Status: 429, Name: []byte("a.test"), Challenge: []byte("http-01"), CA: []byte("https://ca"), Problem: []byte("urn"), Text: []byte("no")},
+		"ask":               Ask{Epoch: 6, ID: 8, Leaf: []byte{0x30, 0}},
+		"window":            Window{Epoch: 6, ID: 8, Start: 1, End: 2, Again: 3},
 		"sign-unknown-data": Sign{Epoch: 1<<64 - 1, ID: 1<<64 - 1, Handle: 1<<32 - 1, Scheme: 0xffff, Message: []byte{0}},
 	}
 }
@@ -75,7 +119,11 @@ func slicesOf(n, size int) (all [][]byte) {
 func TestGolden(t *testing.T) {
 	const file = "testdata/packets.txt"
 	var got strings.Builder
-	for _, name := range []string{"hello", "sign", "certificate", "tickets", "signed", "refused", "refused-nothing", "sign-unknown-data"} {
+	for _, name := range []string{
+		"hello", "sign", "certificate", "tickets", "signed", "refused", "refused-nothing", "sign-unknown-data",
+		"greet", "serving", "certificate-none", "challenge-http", "challenge-tls", "withdrawn", "answering", "begun", "order",
+		"present", "presented", "retract", "issued", "failed", "ask", "window",
+	} {
 		fmt.Fprintf(&got, "%s: %s\n", name, hex.EncodeToString(samples()[name].Append(nil)))
 	}
 	if *update {
@@ -136,7 +184,23 @@ func TestStrict(t *testing.T) {
 		"tickets none":           Tickets{}.Append(nil),
 		"tickets too many":       Tickets{Keys: make([][32]byte, TicketKeysMax+1)}.Append(nil),
 		"tickets half a key":     append(Tickets{Keys: make([][32]byte, 1)}.Append(nil), make([]byte, 16)...),
-		"chain empty":            Certificate{Count: 1}.Append(nil),
+		"greet of an epoch":      appendHead(nil, OpGreet, 1),
+		"challenge of no kind":   Challenge{Number: 1, Name: []byte("a"), Proof: []byte("p")}.Append(nil),
+		"challenge of unknown":   Challenge{Number: 1, Kind: KindEnd, Name: []byte("a"), Proof: []byte("p")}.Append(nil),
+		"challenge, no token":    Challenge{Number: 1, Kind: HTTP01, Name: []byte("a"), Proof: []byte("p")}.Append(nil),
+		"challenge and token":    Challenge{Number: 1, Kind: TLSALPN01, Name: []byte("a"), Token: []byte("t"), Proof: []byte("p")}.Append(nil),
+		"challenge of no name":   Challenge{Number: 1, Kind: TLSALPN01, Proof: []byte("p")}.Append(nil),
+		"challenge, long name":   Challenge{Number: 1, Kind: TLSALPN01, Name: make([]byte, NameBytesMax+1), Proof: []byte("p")}.Append(nil),
+		"challenge and more":     append(Challenge{Number: 1, Kind: TLSALPN01, Name: []byte("a"), Proof: []byte("p")}.Append(nil), 0),
+		"challenge above":        Challenge{Number: ChallengeHandle, Kind: TLSALPN01, Name: []byte("a"), Proof: []byte("p")}.Append(nil),
+		"answering above":        Answering{Number: ChallengeHandle}.Append(nil),
+		"order of nothing":       Order{ID: 1}.Append(nil),
+		"order of a book":        Order{ID: 1, Request: []byte{1}, Replaces: make([]byte, RequestDERMax+1)}.Append(nil),
+		"order too long":         Order{ID: 1, Request: make([]byte, RequestDERMax+1)}.Append(nil),
+		"present above":          Present{Number: ChallengeHandle, Kind: HTTP01, Name: []byte("a"), Token: []byte("t"), Proof: []byte("p")}.Append(nil),
+		"present of no kind":     Present{Name: []byte("a"), Token: []byte("t"), Proof: []byte("p")}.Append(nil),
+		"issued nothing":         Issued{ID: 1}.Append(nil),
+		"failed cut":             NotIssued{ID: 1}.Append(nil)[:headBytes+12+3],
 		"chain with empty":       Certificate{Count: 1, Chain: [][]byte{{1}, {}}}.Append(nil),
 		"chain too long":         Certificate{Count: 1, Chain: slicesOf(ChainLenMax+1, 1)}.Append(nil),
 		"chain too big":          Certificate{Count: 1, Chain: slicesOf(2, ChainBytesMax/2+1)}.Append(nil),

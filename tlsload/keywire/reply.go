@@ -7,7 +7,7 @@ type Certificate struct {
 	Epoch  uint64
 	Handle uint32   // less than Count
 	Count  uint32   // how many the keeper holds
-	Chain  [][]byte // DER, the site's own first; 1 to ChainLenMax, none empty
+	Chain  [][]byte // DER, the site's own first; at most ChainLenMax, none empty; none at all: there is no certificate yet
 }
 
 // Append writes the packet behind b.
@@ -25,7 +25,7 @@ func (m Certificate) Append(b []byte) []byte {
 // DecodeCertificate reads a packet that must be a Certificate.
 func DecodeCertificate(packet []byte) (Certificate, error) {
 	const fixed = 4 + 4
-	epoch, rest, err := body(packet, OpCertificate, fixed+1, ReplyBytesMax-headBytes)
+	epoch, rest, err := body(packet, OpCertificate, fixed, ReplyBytesMax-headBytes)
 	if err != nil {
 		return Certificate{}, err
 	}
@@ -59,16 +59,20 @@ func decodeChain(rest []byte) (chain [][]byte, err error) {
 	return chain, nil
 }
 
-// Tickets gives a core the keys that session tickets are sealed with. The first
-// seals; all of them open.
+// Tickets gives a core the keys of what one core hands to a client and another one may be
+// shown. Of those of session tickets the first seals; all of them open.
 type Tickets struct {
 	Epoch uint64
+	Reset [32]byte   // of the tokens of QUIC's stateless resets. RFC 9000, section 10.3.2
+	Token [32]byte   // of those by which QUIC knows an address again. RFC 9000, section 8.1.4
 	Keys  [][32]byte // 1 to TicketKeysMax
 }
 
 // Append writes the packet behind b.
 func (m Tickets) Append(b []byte) []byte {
 	b = appendHead(b, OpTickets, m.Epoch)
+	b = append(b, m.Reset[:]...)
+	b = append(b, m.Token[:]...)
 	for i := range m.Keys {
 		b = append(b, m.Keys[i][:]...)
 	}
@@ -77,13 +81,14 @@ func (m Tickets) Append(b []byte) []byte {
 
 // DecodeTickets reads a packet that must be Tickets. The keys are copied.
 func DecodeTickets(packet []byte) (Tickets, error) {
-	epoch, rest, err := body(packet, OpTickets, 32, 32*TicketKeysMax)
+	const fixed = 32 + 32
+	epoch, rest, err := body(packet, OpTickets, fixed+32, fixed+32*TicketKeysMax)
 	if err != nil || len(rest)%32 != 0 {
 		return Tickets{}, ErrMalformed
 	}
-	m := Tickets{Epoch: epoch, Keys: make([][32]byte, len(rest)/32)}
+	m := Tickets{Epoch: epoch, Reset: [32]byte(rest), Token: [32]byte(rest[32:]), Keys: make([][32]byte, (len(rest)-fixed)/32)}
 	for i := range m.Keys {
-		copy(m.Keys[i][:], rest[32*i:])
+		copy(m.Keys[i][:], rest[fixed+32*i:])
 	}
 	return m, nil
 }

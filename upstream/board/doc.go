@@ -21,7 +21,8 @@
 //	queued      rows per app         places that the row has      its row
 //	in flight   rows per member      requests that the row has    its row
 //	tallies     rows per app and     what the row has counted     its row: add
-//	            member, one more     what dead ones had           who clears a row: add
+//	            member, and 3 of     what dead ones had           who clears a row: add
+//	            TLS; one row more
 //	health      3 per member         see health.go                all
 //	key         2, with Addresses    see addresses.go             Create
 //	arrivals    2 x 8192, likewise   when the next request would  all

@@ -69,7 +69,7 @@ type layout struct {
 	words  int // all of them
 
 	tallies     int // first word of the first row's block of tallies; behind the last row is what dead ones have left
-	tallyStride int // words in such a block
+	tallyStride int // words in such a block, which begins with those of handshakes
 
 	addresses   int // first word of the key of addresses, and a line behind it their arrivals
 	connections int // first word of what the first row counts of their connections
@@ -83,7 +83,7 @@ func (p *Plan) layOut() (*layout, error) {
 	if len(p.Apps) > AppsMax {
 		return nil, fmt.Errorf("board: plan: %d apps: must be at most %d", len(p.Apps), AppsMax)
 	}
-	l := &layout{apps: make([]offsets, len(p.Apps)), tallies: wordsPerLine}
+	l := &layout{apps: make([]offsets, len(p.Apps)), tallies: wordsPerLine, tallyStride: TLSTallies}
 	for i, app := range p.Apps {
 		if err := app.check(i); err != nil {
 			return nil, err

@@ -31,6 +31,17 @@ const (
 	MemberTallies = 4
 )
 
+// A TLSTally is what is counted of the handshakes of all clients, likewise.
+type TLSTally int
+
+// What is counted of handshakes.
+const (
+	Handshakes     TLSTally = iota // that went well
+	Resumed                        // of these: without a signature, by a ticket of whichever core
+	HandshakesLost                 // that came to nothing
+	TLSTallies     = 3
+)
+
 // tallyMax bounds what one row may add to a sum of at most RowsMax of them, which its
 // process may have written over.
 const tallyMax = 1 << 48
@@ -43,9 +54,54 @@ func (m *Memory) tallyBlock(row int) []atomic.Uint64 {
 // Count adds one. It is an addition to memory that other processes only read.
 func (q *Queue) Count(what Tally) { q.tally[what].Add(1) }
 
+// CountTLS adds one, of this row.
+func (b *Board) CountTLS(what TLSTally) { b.memory.tallyBlock(b.row)[what].Add(1) }
+
 // CountMember adds one.
 func (q *Queue) CountMember(member int, what MemberTally) {
 	q.tally[Tallies+member*MemberTallies+int(what)].Add(1)
+}
+
+// A TLSReport is what was counted of handshakes.
+type TLSReport [TLSTallies]uint64
+
+// Add adds another one.
+func (r *TLSReport) Add(o TLSReport) {
+	for i := range r {
+		r[i] += o[i]
+	}
+}
+
+// ReportTLS reads that of all rows, bounded as in Report.
+func (m *Memory) ReportTLS() (sum TLSReport) {
+	for row := range m.plan.Rows + 1 {
+		sum.Add(m.reportRow(row))
+	}
+	return sum
+}
+
+// ReportRow reads what a row has counted since it was cleared; nothing where there is no such row.
+func (m *Memory) ReportRow(row int) (r TLSReport) {
+	if row < 0 || row >= m.plan.Rows {
+		return r
+	}
+	return m.reportRow(row)
+}
+
+func (m *Memory) reportRow(row int) (r TLSReport) {
+	block := m.tallyBlock(row)
+	for i := range r {
+		r[i] = min(block[i].Load(), m.tallyMost(row))
+	}
+	return r
+}
+
+// tallyMost bounds what a row, or what the dead have left, may say of itself.
+func (m *Memory) tallyMost(row int) uint64 {
+	if row == m.plan.Rows {
+		return tallyMax * RowsMax
+	}
+	return tallyMax
 }
 
 // An AppReport is how an app is, over all rows: for people, as Stats is.
@@ -74,10 +130,7 @@ func (m *Memory) Report(app int) AppReport {
 	words, health := m.shared(app, 0), m.health(app)
 	r := AppReport{Queued: words.sum(0), Members: make([]MemberReport, members)}
 	for row := range m.plan.Rows + 1 {
-		most := uint64(tallyMax)
-		if row == m.plan.Rows {
-			most *= RowsMax
-		}
+		most := m.tallyMost(row)
 		block := m.tallyBlock(row)[m.apps[app].tally:]
 		for i := range r.Counts {
 			r.Counts[i] += min(block[i].Load(), most)

@@ -16,7 +16,8 @@ const (
 	allow  verdict = unix.SECCOMP_RET_ALLOW
 	refuse verdict = unix.SECCOMP_RET_ERRNO | verdict(unix.EPERM)  // it fails; the process goes on
 	absent verdict = unix.SECCOMP_RET_ERRNO | verdict(unix.ENOSYS) // as by an older kernel
-	kill   verdict = unix.SECCOMP_RET_KILL_PROCESS                 // with SIGSYS
+	taken  verdict = unix.SECCOMP_RET_ERRNO | verdict(unix.EADDRINUSE)
+	kill   verdict = unix.SECCOMP_RET_KILL_PROCESS // with SIGSYS
 )
 
 // A rule is the verdict on one call, by its number. With shapes it is for those calls

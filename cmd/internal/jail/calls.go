@@ -29,14 +29,17 @@ type filterSet uint16
 const (
 	inCore   filterSet = 1 << iota // the last one of a core
 	inKeeper                       // of a keeper
-	inStart                        // the one of the door, for both and for the dialer
-	inWarden                       // which dialers, keepers and cores have too
+	inStart                        // the one of the door, for both, for the dialer and the registrar
+	inWarden                       // which dialers, keepers, cores and registrars have too
 	inPlanner
 	inMason
 	inDialer  // its last one
 	inConnect // of a core that connects to apps by itself, from its own root
 	inTake    // of a core that is given connections by the dialer
-	inAll     = inCore | inKeeper | inStart | inWarden | inMason | inDialer
+	inRegistrar
+	inDial    // of the registrar and its warden, besides theirs
+	inState   // of whoever is given a folder to keep files in, likewise, and of its warden
+	inAll     = inCore | inKeeper | inStart | inWarden | inMason | inDialer | inRegistrar
 	inRuntime = inAll | inPlanner // what every program in Go makes
 )
 
@@ -97,7 +100,55 @@ func notDumpable() shape { return shape{is(0, unix.PR_SET_DUMPABLE), is(1, 0)} }
 // stands first, and before that what is so with arguments to look at: the kernel remembers
 // of the others that they are allowed.
 func calls(of subject) []call {
-	return slices.Concat(requestCalls(of.dialer), runtimeCalls(of.pid), startCalls(of.program), wardenCalls(), masonCalls())
+	return slices.Concat(dialCalls(), requestCalls(of.dialer), runtimeCalls(of.pid), stateCalls(), startCalls(of.program), wardenCalls(), masonCalls())
+}
+
+// dialCalls are what it takes to talk to a CA. They stand before those of others, whose
+// shapes are narrower.
+func dialCalls() []call {
+	const both = inRegistrar | inDial
+	kind := func(kinds ...uint32) condition { return condition{argument: 1, mask: sockKinds, values: kinds} }
+	tcp := shape{is(0, unix.AF_INET, unix.AF_INET6), kind(unix.SOCK_STREAM), is(2, 0, unix.IPPROTO_TCP)}
+	udp := shape{is(0, unix.AF_INET, unix.AF_INET6), kind(unix.SOCK_DGRAM), is(2, 0, unix.IPPROTO_UDP)}
+	local := shape{is(0, unix.AF_UNIX), kind(unix.SOCK_STREAM)} // a warden's other children have it from here
+	options := []shape{
+		{is(1, unix.SOL_SOCKET), is(2, unix.SO_KEEPALIVE, unix.SO_BROADCAST, unix.SO_REUSEADDR, unix.SO_PASSRIGHTS, unix.SO_LINGER)},
+		{is(1, unix.IPPROTO_TCP), is(2, unix.TCP_NODELAY, unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT)},
+		{is(1, unix.IPPROTO_IPV6), is(2, unix.IPV6_V6ONLY)},
+	}
+	return []call{
+		{"socket", 41, 198, inRegistrar, []shape{tcp, udp}, "the CA, and name servers"},
+		{"socket", 41, 198, inDial, []shape{tcp, udp, local}, "likewise"},
+		{"bind", 49, 200, both, nil, "answered with EADDRINUSE: it listens nowhere, and certmagic takes it that others do"},
+		{"connect", 42, 203, inRegistrar, nil, "the CA, and name servers"},
+		{"getsockname", 51, 204, both, nil, "of connections"},
+		{"getpeername", 52, 205, both, nil, "of connections"},
+		{"setsockopt", 54, 208, both, options, "of connections"},
+		{"getsockopt", 55, 209, inRegistrar, nil, "did it connect?"},
+		{"fcntl", 72, 25, inRegistrar, []shape{{is(1, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD)}}, "of files"},
+		{"openat", 257, 56, both, nil, "resolv.conf, hosts, nsswitch.conf, and the account; landlock has no others"},
+		{"newfstatat", 262, 79, both, nil, "have they changed?"},
+		{"fstat", 5, 80, inRegistrar, nil, "likewise"},
+		{"getdents64", 217, 61, both, nil, "folders of certificates to trust"},
+		{"readlinkat", 267, 78, inDial, nil, "likewise"},
+		{"lseek", 8, 62, inRegistrar, nil, "of files"},
+		{"uname", 63, 160, inRegistrar, nil, "the name of the machine, for resolv.conf without a domain"},
+		{"geteuid", 107, 175, inRegistrar, nil, "whose the files of the account are"},
+	}
+}
+
+// stateCalls are what a Folder takes, in whichever process it is.
+func stateCalls() []call {
+	return []call{
+		{"openat", 257, 56, inState, nil, "files of the folder; landlock has no others"},
+		{"fstat", 5, 80, inState, nil, "whose they are"},
+		{"newfstatat", 262, 79, inState, nil, "are they there?"},
+		{"fsync", 74, 82, inState, nil, "they are on the disk"},
+		{"renameat", 264, 38, inState, nil, "they are replaced whole"},
+		{"unlinkat", 263, 35, inState, nil, "they are removed"},
+		{"getdents64", 217, 61, inState, nil, "what a predecessor has not finished"},
+		{"geteuid", 107, 175, inState, nil, "whose they are"},
+	}
 }
 
 // requestCalls are what connections and links take.
@@ -135,6 +186,8 @@ func requestCalls(dialer uint32) []call {
 			unix.F_DUPFD_CLOEXEC, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ)}}, "what gifts are is looked at, and set"},
 		{"fcntl", 72, 25, inPlanner, []shape{{is(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_GET_SEALS)}}, "what gifts are is looked at"},
 		{"getsockopt", 55, 209, inKeeper | inStart | inWarden, nil, "what a descriptor is, and who called"},
+		{"getsockopt", 55, 209, inCore, option(unix.SO_PROTOCOL), "x/sys asks that of the address that getsockname tells"},
+		{"getsockname", 51, 204, inCore | inStart | inWarden, nil, "which address a client has reached that sends no name in its handshake"},
 	}
 }
 
@@ -146,11 +199,11 @@ func runtimeCalls(pid uint32) []call {
 	return []call{
 		{"nanosleep", 35, 101, inRuntime, nil, "the scheduler's pauses"},
 		{"futex", 202, 98, inRuntime, nil, "the scheduler's waits"},
-		{"mmap", 9, 222, inCore | inKeeper | inDialer, []shape{{protection(), anonymous}}, "memory; none that may be executed"},
+		{"mmap", 9, 222, inCore | inKeeper | inDialer | inRegistrar, []shape{{protection(), anonymous}}, "memory; none that may be executed"},
 		{"munmap", 11, 215, inRuntime, nil, "memory is given back"},
 		{"madvise", 28, 233, inRuntime, []shape{{is(2, given...)}}, "memory is given back"},
-		{"clone", 56, 220, inCore | inKeeper | inStart | inDialer | inPlanner, []shape{threads}, "threads, and no process"},
-		{"tgkill", 234, 131, inCore | inKeeper | inStart | inDialer | inPlanner, []shape{{is(0, pid)}}, "the runtime interrupts its own threads"},
+		{"clone", 56, 220, inCore | inKeeper | inStart | inDialer | inRegistrar | inPlanner, []shape{threads}, "threads, and no process"},
+		{"tgkill", 234, 131, inCore | inKeeper | inStart | inDialer | inRegistrar | inPlanner, []shape{{is(0, pid)}}, "the runtime interrupts its own threads"},
 		{"gettid", 186, 178, inRuntime, nil, "threads of the runtime"},
 		{"getpid", 39, 172, inRuntime, nil, "tgkill takes it"},
 		{"sched_yield", 24, 124, inRuntime, nil, "the scheduler gives way"},
@@ -165,9 +218,9 @@ func runtimeCalls(pid uint32) []call {
 		{"sigaltstack", 131, 132, inRuntime, nil, "each thread has one"},
 		{"exit", 60, 93, inRuntime, nil, "of threads"},
 		{"exit_group", 231, 94, inRuntime, nil, "the end"},
-		{"prctl", 157, 167, inCore | inKeeper | inDialer, []shape{{is(0, unix.PR_SET_VMA)}}, "the runtime names its memory"},
-		{"eventfd2", 290, 19, inKeeper | inStart | inWarden | inMason | inPlanner, nil, "bells"},
-		{"epoll_create1", 291, 20, inKeeper | inStart | inWarden | inMason | inPlanner, nil, "the loop"},
+		{"prctl", 157, 167, inCore | inKeeper | inDialer | inRegistrar, []shape{{is(0, unix.PR_SET_VMA)}}, "the runtime names its memory"},
+		{"eventfd2", 290, 19, inKeeper | inRegistrar | inStart | inWarden | inMason | inPlanner, nil, "bells"},
+		{"epoll_create1", 291, 20, inKeeper | inRegistrar | inStart | inWarden | inMason | inPlanner, nil, "the loop"},
 	}
 }
 

@@ -14,6 +14,10 @@
 // each layer is a function. Which system calls it has left is another table, in
 // calls.go. What there is in its file system is told by root.go.
 //
+// Who is given a folder to keep files in, the gift "state", may write there and nowhere
+// else, and so may its warden, whose domain it inherits: that is the keeper with certificates
+// from a CA, and the registrar. The registrar alone reaches the network, to connect.
+//
 // # Facts the code rests on
 //
 //   - Credentials belong to a kernel thread. Become drops them with raw calls on

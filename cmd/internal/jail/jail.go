@@ -73,12 +73,14 @@ func Seal(role Role) error {
 
 // Confine is the last statement of a child's main before it meets strangers: from here on
 // it can do what it does all day, and none of what took to get here.
-func Confine(role Role) error {
+//
+// What stays of its gifts matters where that is a folder: it may go on writing there.
+func Confine(role Role, stays ...sockets.Gift) error {
 	row, err := profileOf(role)
 	if err != nil {
 		return err
 	}
-	return passAll(role, row.confine, entrance{})
+	return passAll(role, row.confine, entrance{gifts: stays})
 }
 
 // Ways are how a core comes to its apps.

@@ -30,6 +30,7 @@ import (
 //	jail.test report GIFTS                 writes a report to its gift "report"
 //	jail.test stay GIFTS                   the same, and then waits to be killed
 //	jail.test parent ROLE UID              starts one that becomes and stays, and waits for it
+//	jail.test attempts GIFTS               is a registrar, or a keeper with a folder; see network_test.go
 //	jail.test seal                         does Seal and reports to stdout
 func TestMain(m *testing.M) {
 	if len(os.Args) < 2 || strings.HasPrefix(os.Args[1], "-") {
@@ -59,6 +60,8 @@ func act(what string, args []string) error {
 		cmd := exec.Command("/proc/self/exe", "become", args[0], args[1], "report,program", "stay")
 		cmd.ExtraFiles = []*os.File{os.NewFile(3, "report"), os.NewFile(4, "program")}
 		return cmd.Run()
+	case "attempts":
+		return attempts(args[0])
 	case "seal":
 		if err := Seal(Core); err != nil {
 			return err

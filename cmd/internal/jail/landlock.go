@@ -121,9 +121,20 @@ func (r fileRule) add(set int, handled uint64) error {
 	return nil
 }
 
-// leaveAll takes every file but the program itself, TCP, and the rest.
+// leaveAll takes every file but the program itself, and what is in the folder that it is
+// given, TCP, and the rest.
 func leaveAll(e entrance) error {
-	return domain{fileAll, []fileRule{{e.program, programRights}}, tcpAll, scopeAll}.enter()
+	return domain{fileAll, append(e.stateRules(), fileRule{e.program, programRights}), tcpAll, scopeAll}.enter()
+}
+
+// stateRules give back what a Folder takes, in the folder that is a gift.
+func (e entrance) stateRules() []fileRule {
+	fd, err := e.gifts.FD(stateGift)
+	if err != nil {
+		return nil
+	}
+	return []fileRule{{fd, unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_READ_DIR | unix.LANDLOCK_ACCESS_FS_WRITE_FILE |
+		unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE}}
 }
 
 const programRights = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE
@@ -140,7 +151,9 @@ const LogFolder = "log-folder"
 // leaveMost takes from a warden what it and its wards have no business with: to change
 // files, to execute another program than itself and theirs, TCP, and the rest. It reads
 // /proc, and removes the names of sockets.
-func leaveMost(e entrance) error {
+func leaveMost(e entrance) error { return leaveMostBut(e, tcpAll) }
+
+func leaveMostBut(e entrance, tcp uint64) error {
 	null, err := unix.Open("/dev/null", unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("/dev/null: %w", err)
@@ -153,5 +166,6 @@ func leaveMost(e entrance) error {
 	if folder, err := e.gifts.FD(LogFolder); err == nil {
 		rules = append(rules, fileRule{folder, unix.LANDLOCK_ACCESS_FS_WRITE_FILE})
 	}
-	return domain{fileWrites | unix.LANDLOCK_ACCESS_FS_EXECUTE, rules, tcpAll, scopeAll}.enter()
+	rules = append(rules, e.stateRules()...)
+	return domain{fileWrites | unix.LANDLOCK_ACCESS_FS_EXECUTE, rules, tcp, scopeAll}.enter()
 }

@@ -28,7 +28,7 @@ func Filters(role Role) int {
 			count++
 		}
 	}
-	if role == Core || role == Keeper || role == Dialer {
+	if role == Core || role == Keeper || role == Dialer || role == Registrar {
 		count++
 	}
 	return count

@@ -22,6 +22,9 @@ const (
 	AppWarden Role = "app-warden" // the warden of an app, which is to have the resources that the starter had
 	App       Role = "app"        // an app: a program that is not ours
 	Planner   Role = "planner"    // makes a plan of the configuration, and is gone
+
+	Registrar       Role = "registrar"        // talks to the CA
+	RegistrarWarden Role = "registrar-warden" // the warden of the one process that dials
 )
 
 // A profile is what a role goes through: at the door, before its binary runs, as the
@@ -47,6 +50,15 @@ type entrance struct {
 	dialer  int // descriptor of a core's link to the dialer, when it confines itself
 	gifts   sockets.Gifts
 	lenient bool // what the kernel does not have is not demanded
+}
+
+// stateGift is the name of a folder that a process is given to keep files in.
+const stateGift = "state"
+
+// keeps reports whether there is such a folder.
+func (e entrance) keeps() bool {
+	_, err := e.gifts.FD(stateGift)
+	return err == nil
 }
 
 // profiles is the table: what each role gives away, in order. The order counts:
@@ -81,6 +93,8 @@ func profiles() map[Role]profile {
 	planning := slices.Concat(ours, []layer{parent, {"landlock", leaveAll}, {seccompPrefix + "planner", filterThread(inPlanner)}})
 	warding := slices.Concat(ours, []layer{{"landlock", leaveMost}, {seccompPrefix + "warden", filterThread(inWarden)}})
 	masonry := slices.Concat(ours, []layer{{"landlock of network", leaveNetwork}, {seccompPrefix + "mason", filterThread(inMason)}})
+	dialing := slices.Concat(ours, []layer{parent, {"landlock", leaveAllButNetwork}, {seccompPrefix + "start", filterThread(inStart | inDial)}})
+	wardingDialer := slices.Concat(ours, []layer{{"landlock", leaveMostButNetwork}, {seccompPrefix + "warden", filterThread(inWarden | inDial)}})
 	return map[Role]profile{
 		Warden:  {door: warding, seal: seal}, // the leash ends it: the signal does not cross uids
 		Planner: {door: planning, seal: seal},
@@ -93,6 +107,9 @@ func profiles() map[Role]profile {
 		Scribe:    {door: slices.Concat(ours, last), seal: seal, confine: []layer{{seccompPrefix + "keeper", filterProcess(inKeeper)}}},
 		AppWarden: {door: shed, seal: seal},
 		App:       {door: slices.Concat(shed, []layer{parent})},
+
+		Registrar:       {door: dialing, seal: seal, confine: []layer{{seccompPrefix + "registrar", filterProcess(inRegistrar)}}},
+		RegistrarWarden: {door: wardingDialer, seal: seal},
 	}
 }
 

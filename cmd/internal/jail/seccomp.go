@@ -18,8 +18,8 @@ var ErrSeccomp = errors.New("filter of system calls")
 
 // String is the name of the set, for errors.
 func (set filterSet) String() string {
-	switch set {
-	case inCore, inCore | inConnect, inCore | inTake, inCore | inConnect | inTake:
+	switch set &^ (inConnect | inTake | inDial | inState) {
+	case inCore:
 		return "core"
 	case inKeeper:
 		return "keeper"
@@ -33,6 +33,8 @@ func (set filterSet) String() string {
 		return "mason"
 	case inDialer:
 		return "dialer"
+	case inRegistrar:
+		return "registrar"
 	}
 	return fmt.Sprintf("filter set %d", uint16(set))
 }
@@ -61,7 +63,7 @@ func rulesOf(set filterSet, number func(amd64, arm64 int) int, of subject) []rul
 	}
 	for _, c := range calls(of) {
 		if c.allowed&set != 0 {
-			add(c.amd64, c.arm64, allow, c.shapes)
+			add(c.amd64, c.arm64, c.verdict(), c.shapes)
 		}
 	}
 	for _, c := range refused() {
@@ -74,12 +76,24 @@ func rulesOf(set filterSet, number func(amd64, arm64 int) int, of subject) []rul
 	return rules
 }
 
+// verdict is what becomes of a call that a filter has. Who is told that every address is
+// taken does not listen, and goes on.
+func (c call) verdict() verdict {
+	if c.name == "bind" {
+		return taken
+	}
+	return allow
+}
+
 // clone3 has one number everywhere.
 const clone3 = 435
 
 // filter is a layer: what set does not allow is over, for this thread and what comes of
 // it, or with whole for all threads of the process.
 func (set filterSet) filter(e entrance, flags uintptr) error {
+	if e.keeps() {
+		set |= inState
+	}
 	switch {
 	case switches().noSeccomp:
 		return nil

@@ -1,0 +1,75 @@
+package keeper
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+
+	"sallyport/tlsload/keywire"
+)
+
+// This file is the form of what is kept of a certificate from a CA: one text of PEM with the
+// key, the chain, and what certmagic knows about them.
+
+const metaType = "ACME METADATA"
+
+// bundle makes one text of the three parts.
+func bundle(key, chain, meta []byte) []byte {
+	text := append([]byte{}, key...)
+	text = append(text, chain...)
+	return append(text, pem.EncodeToMemory(&pem.Block{Type: metaType, Bytes: meta})...)
+}
+
+// partOf is one of the three parts again.
+func partOf(text []byte, part string) (found []byte) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		switch {
+		case block.Type == metaType && part == partMeta:
+			return block.Bytes
+		case block.Type == "CERTIFICATE" && part == partCert,
+			strings.HasSuffix(block.Type, "PRIVATE KEY") && part == partKey:
+			found = append(found, pem.EncodeToMemory(block)...)
+		}
+	}
+	return found
+}
+
+// unbundle reads a pair that is whole and fits together.
+func unbundle(text []byte) (pair, error) {
+	var p pair
+	total := 0
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		switch {
+		case block.Type == "CERTIFICATE":
+			p.chain = append(p.chain, block.Bytes)
+			total += len(block.Bytes)
+		case strings.HasSuffix(block.Type, "PRIVATE KEY") && p.key == nil:
+			key, f := parseKey(block, "")
+			clear(block.Bytes)
+			if f.what != "" {
+				return pair{}, errors.New(f.what)
+			}
+			p.key = key
+		}
+	}
+	switch {
+	case p.key == nil:
+		return pair{}, errors.New("holds no private key")
+	case len(p.chain) == 0:
+		return pair{}, errors.New("holds no certificate")
+	case len(p.chain) > keywire.ChainLenMax || total > keywire.ChainBytesMax:
+		return pair{}, fmt.Errorf("holds %d certificates of %d bytes", len(p.chain), total)
+	}
+	var err error
+	if p.leaf, err = x509.ParseCertificate(p.chain[0]); err != nil {
+		return pair{}, fmt.Errorf("the certificate is damaged: %w", err)
+	}
+	public, ok := p.leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
+	if !ok || !public.Equal(p.key.Public()) {
+		return pair{}, errors.New("key and certificate do not fit")
+	}
+	return p, nil
+}
