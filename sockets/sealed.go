@@ -56,21 +56,16 @@ func SealIn(fd int, content []byte) error {
 	return nil
 }
 
-// Fixed makes memory of so many bytes, all zero, that nobody can make smaller or larger: who
-// has mapped it does not die of SIGBUS (mmap(2)).
-func Fixed(name string, bytes int64) (int, error) {
-	fd, err := Sealable(name)
-	if err != nil {
-		return -1, fmt.Errorf("sockets: memory %s: memfd_create: %w", name, err)
+// Fix gives empty memory of Sealable so many bytes, all zero, and makes it impossible to have it
+// smaller or larger: who has mapped it does not die of SIGBUS (mmap(2)).
+func Fix(fd int, bytes int64) error {
+	if err := unix.Ftruncate(fd, bytes); err != nil {
+		return fmt.Errorf("sockets: memory of %d bytes: %w", bytes, err)
 	}
-	if err = unix.Ftruncate(fd, bytes); err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW)
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW); err != nil {
+		return fmt.Errorf("sockets: memory of %d bytes: seals: %w", bytes, err)
 	}
-	if err != nil {
-		unix.Close(fd)
-		return -1, fmt.Errorf("sockets: memory %s: %w", name, err)
-	}
-	return fd, nil
+	return nil
 }
 
 // ReadSealed returns the content behind fd. It refuses memory that somebody

@@ -121,7 +121,7 @@ func (b *boot) launch() error {
 		return err
 	}
 	if len(b.plan.Keeper.Certificates) > 0 {
-		showing, err := sockets.Fixed(giftShowing, showingBytes)
+		showing, err := sockets.Sealable(giftShowing)
 		if err != nil {
 			return err
 		}

@@ -84,9 +84,13 @@ func (d *duty) furnishWard(held sockets.Gifts, role jail.Role, plan any) (socket
 	for _, gift := range held {
 		switch gift.Name {
 		case "program", "duty", "leash", "part", "empty":
-		default:
-			ward.Gifts = append(ward.Gifts, passing{gift.Name, gift.Name})
+			continue
+		case giftShowing:
+			if err := sockets.Fix(gift.FD, showingBytes); err != nil {
+				return nil, err
+			}
 		}
+		ward.Gifts = append(ward.Gifts, passing{gift.Name, gift.Name})
 	}
 	d.Wards = []wardPlan{ward}
 	return held, fillJSON(part, plan)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,9 +100,12 @@ func (w *warden) watchFiles(table int) {
 // forget drops a table.
 func (r *renewals) forget(table int) {
 	delete(r.plans, table)
-	gone := func(file watched, _ string) bool { return file.table == table }
-	maps.DeleteFunc(r.marks, gone)
-	maps.DeleteFunc(r.news, gone)
+	for file := range r.marks {
+		if file.table == table {
+			delete(r.marks, file)
+			delete(r.news, file)
+		}
+	}
 }
 
 // next is when the paths are looked at again.
@@ -119,7 +121,7 @@ func (w *warden) tendRenewals(now time.Time) {
 	}
 	r.looked = now
 	ready := r.look()
-	for _, table := range slices.Sorted(maps.Keys(r.plans)) {
+	for table := range r.plans {
 		if w.renew(table, ready) {
 			return // the others at the next look
 		}

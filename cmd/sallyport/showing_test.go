@@ -64,8 +64,11 @@ func FuzzSerialOf(f *testing.F) {
 
 // TestReadShowing: what is being written is not read, nor what is no list.
 func TestReadShowing(t *testing.T) {
-	fd, err := sockets.Fixed("test", showingBytes)
+	fd, err := sockets.Sealable("test")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sockets.Fix(fd, showingBytes); err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)

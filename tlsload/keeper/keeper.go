@@ -128,10 +128,10 @@ func (k *Keeper) changesPoll() unix.PollFd {
 	return unix.PollFd{Fd: int32(k.changes.fd), Events: unix.POLLIN}
 }
 
-// askHello asks the core of a link that was there before this keeper for its Hello, where
-// there is something to tell it. One that does not listen says it within the hour.
+// askHello asks the core of a link that was there before this keeper for its Hello: it has the
+// keys of tickets of the one before. One that does not listen says it within the hour.
 func (s *session) askHello() {
-	if s.state == waiting && s.keeper.changes != nil {
+	if s.state == waiting && (s.keeper.adopts() || s.keeper.changes != nil) {
 		_ = s.send(keywire.Greet{}.Append(s.keeper.reply[:0]))
 	}
 }

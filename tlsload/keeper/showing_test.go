@@ -40,8 +40,11 @@ func TestShowing(t *testing.T) {
 	p.file = "/etc/shop.pem"
 	k.Keep(2, &Store{pairs: []pair{p, {orderedFor: "a.test"}, {orderedFor: "b.test"}}})
 	const size = 4096
-	fd, err := sockets.Fixed("test", size)
+	fd, err := sockets.Sealable("test")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sockets.Fix(fd, size); err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
