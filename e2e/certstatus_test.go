@@ -79,9 +79,10 @@ app = "unix:{dir}/app/app.sock"
 		t.Errorf("exit code %d: %s", code, out)
 	}
 	s.reread(2)
-	if got := s.certificates()["shop.test"]; got.Serial != number.Text(16) || got.Disk != got.Serial {
-		t.Errorf("after the reload: %+v", got)
-	}
+	await(t, "the status of the next table", func() bool {
+		got := s.certificates()["shop.test"]
+		return got.Serial == number.Text(16) && got.Disk == got.Serial
+	})
 	s.must(os.Remove(s.path("shop.pem")))
 	if got := s.certificates()["shop.test"]; got.Disk != "" || got.Serial != number.Text(16) {
 		t.Errorf("without the file: %+v", got)

@@ -113,8 +113,6 @@ func TestRenewedFiles(t *testing.T) {
 	refused("sallyport reload, as root, opens it", func() { s.put("shop", cert, key, 0, 0, 0o600) })
 	serial = next
 	s.reread(2)
-	if got := serves(); got != serial {
-		t.Errorf("after the reload: serves %s, want %s", got, serial)
-	}
+	await(t, "the certificate that was reloaded", func() bool { return serves() == serial }) // an old core may have one client more
 	renew("after a reload", byRename)
 }
