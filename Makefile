@@ -47,7 +47,7 @@ fuzz:
 e2e: build
 	go vet -tags drill ./cmd/...
 	go test -count=1 -timeout 10m ./e2e/attack
-	SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 10m ./e2e
+	SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 13m ./e2e
 
 # The same with builds that die of every system call that the jail refuses: for each new
 # release of Go, and whenever a core or keeper learns something.
@@ -63,6 +63,7 @@ soak: build
 	SALLYPORT_REQUESTS=1000000 go test -v -count=1 -timeout 30m -run LongRun ./proxy
 	SALLYPORT_IMAGE=1 go test -v -count=1 -timeout 10m -run 'TestImage$$' ./e2e
 	SALLYPORT_SYSTEMD=1 SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 5m -run TestSystemd ./e2e
+	SALLYPORT_TESTSSL=1 SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 5m -run TestTestSSL ./e2e
 	SALLYPORT_SOAK=30m SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 40m -run TestSoak ./e2e
 	CGO_ENABLED=1 go build -race -o bin/race/ ./cmd/...
 	SALLYPORT_SOAK=10m SALLYPORT_BIN=$(CURDIR)/bin/race go test -v -count=1 -timeout 20m -run TestSoak ./e2e
