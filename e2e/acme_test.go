@@ -241,7 +241,7 @@ func TestACMEStorageSurvivesKills(t *testing.T) {
 		}
 		return found
 	}
-	for range 4 { // each one waits longer; the storage by itself has sixty in package keeper
+	for range 3 { // each one waits longer; the storage by itself has sixty in package keeper
 		await(t, "a keeper", func() bool { return len(of("sallyport-keeper")) > 0 })
 		obtained := len(h.find("certificate obtained"))
 		until(6*patience, func() bool { return len(h.find("certificate obtained")) > obtained })
