@@ -139,15 +139,16 @@ func (b *bench) tls() *tls.Config {
 
 // startApp starts an app on a socket of its own.
 func (b *bench) startApp(keep bool) (*child, string, error) {
-	// A folder of their own, as apps have it: what is in one with other sockets, cores of ours
+	mode := "closes"
+	if keep {
+		mode = "keep"
+	}
+	// A folder of its own, as apps have it: what is in one with other sockets, cores of ours
 	// come to by the dialer.
-	if err := os.MkdirAll(b.path("app"), 0o755); err != nil {
+	if err := os.MkdirAll(b.path(mode), 0o755); err != nil {
 		return nil, "", err
 	}
-	socket, mode := b.path("app/closes.sock"), "closes"
-	if keep {
-		socket, mode = b.path("app/keeps.sock"), "keep"
-	}
+	socket := b.path(mode + "/app.sock")
 	_ = os.Remove(socket) // of the app before, if there was one
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
 	if err != nil {
