@@ -7,6 +7,8 @@ require (
 	github.com/mholt/acmez/v3 v3.1.7 // what certmagic speaks ACME with: its types, and the certificate of a TLS-ALPN-01 challenge
 	github.com/pelletier/go-toml/v2 v2.4.3 // the configuration; keeps the line of every key, and does no I/O at init
 	github.com/pires/go-proxyproto v0.15.0 // PROXY headers, versions 1 and 2, with their signatures, lengths and families checked
+	github.com/quic-go/qpack v0.6.0 // the field compression of HTTP/3, its decoder alone
+	github.com/quic-go/quic-go v0.65.0 // QUIC, for the core alone; HTTP/3 on it is our own
 	github.com/rs/zerolog v1.35.1 // the logs of core and keeper, without an allocation per line
 	go.uber.org/zap v1.28.0 // the log that certmagic wants to have, and has thrown away
 	golang.org/x/net v0.60.0 // HPACK: the field compression of HTTP/2, its decoder alone

@@ -50,7 +50,7 @@
 //	listen.http                     texts     :80         built
 //	listen.https                    texts     :443        built
 //	listen.h2c                      flag      false       built
-//	listen.h3                       flag      true        not yet: off accepted, else noticed
+//	listen.h3                       flag      true        built
 //	listen.advertise_port           number    -           built
 //	listen.proxy_protocol           flag      false       built
 //
@@ -156,7 +156,9 @@
 //   - listen.advertise_port: the port of the first https address; 443 where that is no port.
 //   - listen.h2c, when true, lets clients of the addresses of http begin with HTTP/2, without
 //     a word before ("prior knowledge", RFC 9113, section 3.3). Over TLS it is offered always.
-//   - limits.streams, stream_resets and control_frames are for one connection of HTTP/2:
+//   - listen.h3 is UDP beside the addresses of https, as far as these are TCP that sallyport binds
+//     itself, and not with proxy_protocol. Answers over TLS say so (Alt-Svc) with advertise_port.
+//   - limits.streams, stream_resets and control_frames are for one connection of HTTP/2 or 3:
 //     requests at a time; streams that a client resets, and frames that carry neither a
 //     request nor a body, within 10 s. Who has more of the latter two is disconnected.
 //   - limits.body_rate is bytes in a second of waiting for the client, averaged over

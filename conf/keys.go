@@ -69,7 +69,7 @@ func keys() []key {
 		{name: "listen.http", kind: takesTexts, fallback: ":80"},
 		{name: "listen.https", kind: takesTexts, fallback: ":443"},
 		{name: "listen.h2c", kind: takesFlag, fallback: "false"},
-		{name: "listen.h3", kind: takesFlag, fallback: "true", part: "HTTP/3", on: noticed},
+		{name: "listen.h3", kind: takesFlag, fallback: "true"},
 		{name: "listen.advertise_port", kind: takesNumber, least: 1, most: 65535},
 		{name: "listen.proxy_protocol", kind: takesFlag, fallback: "false"},
 

@@ -27,6 +27,7 @@ func (p *planner) listeners() {
 	p.plan.Core.AdvertisePort = p.advertisePort(s)
 	p.plan.Core.H2C = s.flag("h2c")
 	p.plan.Core.ProxyProtocol = s.flag("proxy_protocol")
+	p.plan.Core.H3 = s.flag("h3") && p.takesQUIC()
 	if p.plan.Core.ProxyProtocol && len(p.root.texts("trusted_proxies")) == 0 {
 		s.wrong("proxy_protocol", fault{
 			"needs trusted_proxies: nobody may connect",
@@ -65,6 +66,12 @@ func (p *planner) count(secure bool) int {
 		}
 	}
 	return n
+}
+
+// takesQUIC reports whether there is an address for QUIC. What comes by a proxy that sends PROXY
+// headers is TCP: its clients are not to be sent past it.
+func (p *planner) takesQUIC() bool {
+	return !p.plan.Core.ProxyProtocol && slices.ContainsFunc(p.plan.Listeners, Listener.TakesQUIC)
 }
 
 // circle is the fault of an address that is an app's socket: every request would come back

@@ -3,6 +3,7 @@ package conf
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -70,6 +71,11 @@ type Listener struct {
 	Where   Place  // for the messages of a failed bind
 }
 
+// TakesQUIC reports whether UDP sockets may stand beside the listener.
+func (l Listener) TakesQUIC() bool {
+	return l.Secure && !strings.HasPrefix(l.Address, "unix:") && !strings.HasPrefix(l.Address, "fd:")
+}
+
 // Core is the part of the plan that a core process is given: no path of a key, a
 // certificate or a configuration file is in it; File of a Place is a last element.
 type Core struct {
@@ -84,6 +90,7 @@ type Core struct {
 	Trusted       []netip.Prefix
 	TrustUnix     bool // "unix:" in trusted_proxies: peers of unix listeners are proxies of ours
 	H2C           bool // clients of listeners without TLS may begin with HTTP/2
+	H3            bool // UDP sockets beside the listeners with TLS, as far as these are of TCP
 	ProxyProtocol bool // every connection begins with a PROXY header, of a proxy of ours
 	Limits        Limits
 	Spool         Spool

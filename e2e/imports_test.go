@@ -42,8 +42,9 @@ func arrows() map[string][]string {
 		"sockets/loop":      nil,
 		"e2e":               nil,
 		"e2e/demo":          {"e2e"}, // for its throw-away CA
-		"e2e/bench":         {"e2e", "e2e/bench/app"},
+		"e2e/bench":         {"e2e", "e2e/bench/app", "e2e/bench/h3load"},
 		"e2e/bench/app":     {},
+		"e2e/bench/h3load":  {},
 		"e2e/attack":        {}, // what it builds is below cmd
 		"e2e/privileged":    {}, // likewise, of a copy
 	}
@@ -55,7 +56,8 @@ func confined() map[string][]string {
 		"github.com/caddyserver/certmagic": {"tlsload/keeper", "tlsload/registrar"},
 		"github.com/mholt/acmez":           {"tlsload/keeper", "tlsload/registrar"}, // certmagic's own, whose types it shows
 		"go.uber.org/zap":                  {"tlsload/keeper", "tlsload/registrar"}, // likewise; never for a log of ours
-		"github.com/quic-go/quic-go":       {"proxy/h3"},
+		"github.com/quic-go/quic-go":       {"proxy/h3", "e2e/bench", "e2e/bench/h3load"},
+		"github.com/quic-go/qpack":         {"proxy/h3"},
 		"github.com/rs/zerolog": {
 			"cmd/sallyport-core", "cmd/sallyport-keeper", "cmd/sallyport-registrar",
 			"proxy", "upstream", "tlsload", "tlsload/keeper", "tlsload/registrar",

@@ -194,15 +194,23 @@ func reloadUnderLoad(t *testing.T, workers int) {
 // says otherwise, as "60s".
 const downloadTime = 10 * time.Second
 
+// downloadOf is how long it is to take.
+func downloadOf(t *testing.T) time.Duration {
+	t.Helper()
+	text := os.Getenv("SALLYPORT_DOWNLOAD")
+	if text == "" {
+		return downloadTime
+	}
+	long, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return long
+}
+
 // TestReloadKeeps shows that WebSockets and a long download survive three reloads.
 func TestReloadKeeps(t *testing.T) {
-	long := downloadTime
-	if text := os.Getenv("SALLYPORT_DOWNLOAD"); text != "" {
-		var err error
-		if long, err = time.ParseDuration(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	long := downloadOf(t)
 	s, h := reloadable(t, `drain = { requests = "3m" }`, "uvicorn")
 	drops := int(long / (100 * time.Millisecond))
 	var guests []*guest

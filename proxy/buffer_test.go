@@ -20,7 +20,7 @@ func runBuffered(t *testing.T, s story) {
 	t.Helper()
 	s.buffer = true
 	for _, p := range protocols() {
-		if s.h1 && p.h2 {
+		if s.h1 && p.h2 || s.half && p.h3 {
 			continue
 		}
 		t.Run(s.name+"/"+p.name+"+buffer", func(t *testing.T) { tell(t, s, p) })
@@ -73,7 +73,7 @@ func TestCompleteBodies(t *testing.T) {
 		c.say(post("hello"))
 		c.want("POST", 200, "hello")
 		c.logged(`"status":200`)
-		if strings.Contains(c.log.String(), "body_ms") {
+		if strings.Contains(c.log.String(), "body_ms") && !c.h3 { // where the end may be in another packet
 			c.fail("waited for a body that was there:\n%s", c.log)
 		}
 	}})
@@ -88,10 +88,13 @@ func TestBodiesThatDoNotCome(t *testing.T) {
 	} {
 		runBuffered(t, story{name: name + ", leaves", client: func(c *clientSide) {
 			c.say(body)
+			for c.h3 && c.arena.Stats().Spools == 0 { // a connection that ends takes along what was not taken
+				c.yield()
+			}
 			c.Close()
 			c.logged(`"request answered"`, `"cause":`)
 		}})
-		runBuffered(t, story{name: name + ", says no more", client: func(c *clientSide) {
+		runBuffered(t, story{name: name + ", says no more", half: true, client: func(c *clientSide) {
 			c.say(body)
 			if half, ok := c.Conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 				c.fail("no half close")

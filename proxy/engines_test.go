@@ -29,6 +29,7 @@ import (
 	"sallyport/proxy"
 	"sallyport/proxy/h1"
 	"sallyport/proxy/h2"
+	"sallyport/proxy/h3"
 	"sallyport/proxy/message"
 	"sallyport/sockets/loop"
 	"sallyport/upstream"
@@ -45,6 +46,7 @@ type story struct {
 	unix   bool              // clients come by a unix socket; such a story is told over plain h1 only
 	spare  bool              // the app has a first member that nobody listens on
 	live   bool              // the app is to have the request as it comes: such a story is told without buffering only
+	half   bool              // the client closes its half of the connection, which QUIC has not
 	h1     bool              // it is about the syntax of HTTP/1, or what only that has
 	buffer bool              // bodies wait; run sets it
 	app    func(*appSide)    // runs once for every connection to the app; nil: the app wants none
@@ -55,18 +57,25 @@ type story struct {
 type protocol struct {
 	name       string
 	secure, h2 bool
+	h3         bool // what h2 says goes for it, too: both have frames and streams
 }
 
 // protocols are all that there are.
 func protocols() []protocol {
-	return []protocol{{name: "h1"}, {name: "h1+tls", secure: true}, {name: "h2", h2: true}, {name: "h2+tls", secure: true, h2: true}}
+	return []protocol{
+		{name: "h1"},
+		{name: "h1+tls", secure: true},
+		{name: "h2", h2: true},
+		{name: "h2+tls", secure: true, h2: true},
+		{name: "h3", secure: true, h2: true, h3: true},
+	}
 }
 
 // run tells s over every engine, with and without buffering.
 func run(t *testing.T, s story) {
 	t.Helper()
 	for _, p := range protocols() {
-		if s.unix && p != protocols()[0] || s.h1 && p.h2 {
+		if s.unix && p != protocols()[0] || s.h1 && p.h2 || s.half && p.h3 {
 			continue
 		}
 		s.buffer = false
@@ -79,12 +88,16 @@ func run(t *testing.T, s story) {
 
 // An engine is one of those that serve clients.
 type engine interface {
-	Start(net.Conn, *loop.Conn, message.Peer)
-	StartSecure(net.Conn, *loop.Records, message.Peer)
 	Retire()
 	Drain()
 	CutExchanges() (<-chan struct{}, int)
 	CutTunnels() int
+}
+
+// A starter is an engine for connections of TCP.
+type starter interface {
+	Start(net.Conn, *loop.Conn, message.Peer)
+	StartSecure(net.Conn, *loop.Records, message.Peer)
 }
 
 // patience bounds every wait of a test. It is no limit of anything that is tested.
@@ -100,6 +113,8 @@ type world struct {
 	protocol
 	front    net.Listener
 	behind   net.Listener
+	udp      *net.UDPConn // of h3
+	quic     *h3.Listener // likewise
 	app      func(*appSide)
 	accepted atomic.Int64 // connections to the app
 	serving  sync.WaitGroup
@@ -148,7 +163,10 @@ func tell(t *testing.T, s story, p protocol) {
 		Handler: forwarder, Limits: w.plan.Limits, Buffers: buffers,
 		Refused: forwarder.Refused, Ended: ended,
 	}
-	if p.h2 {
+	switch {
+	case p.h3:
+		w.listenQUIC(forwarder, ended)
+	case p.h2:
 		w.engine = &h2.Engine{Handler: forwarder, Limits: w.plan.Limits, Refused: forwarder.Refused, Ended: ended}
 	}
 	w.serving.Add(2)
@@ -161,6 +179,24 @@ func tell(t *testing.T, s story, p protocol) {
 	defer w.front.Close()
 	defer c.Close()
 	s.client(c)
+}
+
+// listenQUIC has an engine of HTTP/3 take connections, which are counted as those of TCP are.
+func (w *world) listenQUIC(forwarder *proxy.Forwarder, ended func(message.Peer)) {
+	var err error
+	if w.udp, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
+		w.Fatal(err)
+	}
+	engine := &h3.Engine{
+		Handler: forwarder, Limits: w.plan.Limits, Run: w.loop.Run, Refused: forwarder.Refused, Ended: ended,
+		Begun: func(*message.Peer, *tls.ConnectionState, net.Addr) bool { w.serving.Add(1); return true },
+	}
+	w.engine = engine
+	secure := serverTLS()
+	secure.NextProtos = []string{"h3"}
+	if w.quic, err = engine.Listen(h3.Socket{Conn: w.udp, TLS: secure}); err != nil {
+		w.Fatal(err)
+	}
 }
 
 // openSpool makes a spool for the routes that are buffered.
@@ -190,6 +226,12 @@ func (w *world) settle(before int) {
 	case <-time.After(patience):
 		stacks := make([]byte, 1<<20)
 		w.Errorf("still serving:\n%s", stacks[:runtime.Stack(stacks, true)])
+	}
+	if w.quic != nil {
+		w.engine.Drain()
+		if err := w.quic.Close(); err != nil {
+			w.Error(err)
+		}
 	}
 	w.loop.Close()
 	if st := w.arena.Stats(); st.Used != 0 || st.Spools != 0 {
@@ -280,7 +322,7 @@ func (w *world) serve(conn net.Conn) {
 	}
 	raw := w.adopt(conn)
 	if !w.secure {
-		w.engine.Start(raw, raw, peer)
+		w.engine.(starter).Start(raw, raw, peer)
 		return
 	}
 	records := loop.NewRecords(raw, raw)
@@ -290,7 +332,7 @@ func (w *world) serve(conn net.Conn) {
 		w.serving.Done()
 		return
 	}
-	w.engine.StartSecure(session, records, peer)
+	w.engine.(starter).StartSecure(session, records, peer)
 }
 
 // adopt moves a connection from Go's poller to the loop.
@@ -361,12 +403,12 @@ func serverTLS() *tls.Config {
 // dial is a new client.
 func (w *world) dial() *clientSide {
 	w.Helper()
-	conn, err := net.Dial(w.front.Addr().Network(), w.front.Addr().String())
-	if err == nil && w.secure {
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: "app.test"})
-	}
-	if err == nil && w.h2 {
-		conn, err = newH2Client(conn)
+	var conn net.Conn
+	var err error
+	if w.h3 {
+		conn, err = newH3Client(w.udp.LocalAddr())
+	} else {
+		conn, err = w.dialTCP()
 	}
 	if err != nil {
 		w.Fatal(err)
@@ -376,4 +418,15 @@ func (w *world) dial() *clientSide {
 	w.mu.Unlock()
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	return &clientSide{side{world: w, Conn: conn, r: bufio.NewReader(conn), client: true}}
+}
+
+func (w *world) dialTCP() (net.Conn, error) {
+	conn, err := net.Dial(w.front.Addr().Network(), w.front.Addr().String())
+	if err == nil && w.secure {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, ServerName: "app.test"})
+	}
+	if err == nil && w.h2 {
+		return newH2Client(conn)
+	}
+	return conn, err
 }

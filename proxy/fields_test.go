@@ -52,6 +52,9 @@ var (
 
 // version is how Via names the protocol.
 func (p protocol) version() string {
+	if p.h3 {
+		return "3"
+	}
 	if p.h2 {
 		return "2"
 	}

@@ -23,24 +23,26 @@ type Forwarder struct {
 	// Admits reports whether a client may make a request now (limits.rate); nil: all may.
 	Admits func(client netip.Addr, now time.Time) bool
 
-	sites    *sites
-	rewriter rewriter
-	port     int // for redirects
-	bodyIdle time.Duration
-	log      zerolog.Logger
-	access   bool
-	passages sync.Pool // of *passage
+	sites       *sites
+	rewriter    rewriter
+	port        int    // for redirects
+	alternative []byte // Alt-Svc; nil: none
+	bodyIdle    time.Duration
+	log         zerolog.Logger
+	access      bool
+	passages    sync.Pool // of *passage
 }
 
 // New is the forwarder of a plan; apps are those of plan.Apps.
 func New(plan *conf.Core, apps []*upstream.App, log zerolog.Logger) *Forwarder {
 	return &Forwarder{
-		sites:    newSites(plan.Sites, apps),
-		rewriter: newRewriter(plan),
-		port:     plan.AdvertisePort,
-		bodyIdle: plan.Limits.BodyIdle,
-		log:      log,
-		access:   plan.Log.Access,
+		sites:       newSites(plan.Sites, apps),
+		rewriter:    newRewriter(plan),
+		port:        plan.AdvertisePort,
+		alternative: alternativeOf(plan),
+		bodyIdle:    plan.Limits.BodyIdle,
+		log:         log,
+		access:      plan.Log.Access,
 	}
 }
 
@@ -187,6 +189,7 @@ func (f *Forwarder) forward(p *passage) {
 	resp.Fields.Remove(message.SetOf(message.XRequestID))
 	resp.Fields.Add("X-Request-Id", p.id)
 	p.addHSTS(&resp.Fields)
+	f.addAlternative(p, resp)
 	never := unbuffered(resp)
 	switch p.status = resp.Status; {
 	case p.status == 101:

@@ -67,7 +67,7 @@ func TestClientStops(t *testing.T) {
 			<-ended
 			c.logged(`"request answered"`, `"cause":`)
 		}})
-		run(t, story{name: name + ", says no more", live: true, app: app, client: func(c *clientSide) {
+		run(t, story{name: name + ", says no more", live: true, half: true, app: app, client: func(c *clientSide) {
 			c.say(body)
 			if half, ok := c.Conn.(interface{ CloseWrite() error }); !ok || half.CloseWrite() != nil {
 				c.fail("no half close")

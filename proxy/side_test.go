@@ -232,6 +232,10 @@ func (c *clientSide) arrived() {
 
 // reset leaves without a farewell, which would wait behind what was not read.
 func (c *clientSide) reset() {
+	if c.h3 {
+		c.Close()
+		return
+	}
 	conn := c.socket()
 	if err := conn.SetLinger(0); err != nil {
 		c.fail("%v", err)

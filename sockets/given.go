@@ -44,8 +44,12 @@ func TakeGiven(env func(string) string) (*Given, error) {
 		if err := closeOnExec(fd); err != nil {
 			return nil, fmt.Errorf("sockets: LISTEN_FDS: descriptor %d (%s): %w", fd, name, err)
 		}
-		// What is no socket can still be named, and is refused then: adopt.
-		where, _ := boundAddress(fd)
+		// What is no socket can still be named, and is refused then: adopt. A UDP socket may
+		// have the address of a listener, and is none.
+		var where address
+		if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind == unix.SOCK_STREAM {
+			where, _ = boundAddress(fd)
+		}
 		given.passed = append(given.passed, inherited{name: name, fd: fd, where: where})
 	}
 	return given, nil

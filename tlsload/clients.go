@@ -27,18 +27,19 @@ type door struct {
 
 // askClients has a configuration ask for certificates where sites want it. The caller has k.mu.
 func (k *Keyring) askClients(config *tls.Config, sites []conf.Site) {
-	k.doors = nil
+	var doors []*door
 	for _, site := range sites {
-		if site.Clients != nil && site.Clients.Door > len(k.doors) {
+		if site.Clients != nil && site.Clients.Door > len(doors) {
 			d := &door{clients: *site.Clients, usual: config}
 			d.hang(k)
-			k.doors = append(k.doors, d)
+			doors = append(doors, d)
 		}
 	}
-	if len(k.doors) == 0 {
+	if len(doors) == 0 {
 		return
 	}
-	names, doors := k.names, k.doors
+	k.doors = append(k.doors, doors...)
+	names := k.names
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if isProver(hello) { // a CA has no certificate of ours, and gets no further
 			return nil, nil

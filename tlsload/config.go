@@ -13,8 +13,29 @@ import (
 // that none is cloned per handshake; its ticket keys follow the keeper's.
 func (k *Keyring) Config(plan conf.Core) *tls.Config {
 	names := namesOf(plan.Sites)
-	config := &tls.Config{
-		MinVersion: max(plan.MinTLS, tls.VersionTLS12),
+	config := k.base(names)
+	config.MinVersion = max(plan.MinTLS, tls.VersionTLS12)
+	config.NextProtos = []string{"h2", "http/1.1", "http/1.0"}
+	if plan.ACME {
+		k.proveNames(config)
+	}
+	k.open(config, names, plan.Sites)
+	return config
+}
+
+// QUICConfig is Config for HTTP/3. Tickets of the one are good for the other.
+func (k *Keyring) QUICConfig(plan conf.Core) *tls.Config {
+	names := namesOf(plan.Sites)
+	config := k.base(names)
+	config.MinVersion = tls.VersionTLS13 // RFC 9001, section 4.2
+	config.NextProtos = []string{"h3"}   // RFC 9114, section 3.1
+	k.open(config, names, plan.Sites)
+	return config
+}
+
+// base is what all clients have in common.
+func (k *Keyring) base(names *names) *tls.Config {
+	return &tls.Config{
 		// All that there are in TLS 1.2 with forward secrecy and no CBC, which others have paid
 		// for (Lucky Thirteen). In TLS 1.3 there is nothing else.
 		CipherSuites: []uint16{
@@ -22,7 +43,6 @@ func (k *Keyring) Config(plan conf.Core) *tls.Config {
 			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
-		NextProtos: []string{"h2", "http/1.1", "http/1.0"},
 		// P-384 and P-521 are left out: a TLS 1.2 message with one of their points has
 		// room for a certificate request, and the keeper refuses it. No client is lost:
 		// "A TLS-compliant application MUST support key exchange with secp256r1"
@@ -42,16 +62,16 @@ func (k *Keyring) Config(plan conf.Core) *tls.Config {
 			return certificate, nil
 		},
 	}
-	if plan.ACME {
-		k.proveNames(config)
-	}
+}
+
+// open has a configuration follow the keeper, and clients asked for certificates.
+func (k *Keyring) open(config *tls.Config, names *names, sites []conf.Site) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	config.SetSessionTicketKeys(k.tickets) // Open has waited for them
 	k.configs = append(k.configs, config)
 	k.names = names
-	k.askClients(config, plan.Sites)
-	return config
+	k.askClients(config, sites)
 }
 
 // A place is where the handshakes for a name lead.
@@ -127,8 +147,8 @@ func (n *names) named(name string) place {
 // that connect to an address (RFC 6066, section 3). local is the one that it
 // reached; behind a NAT it is another than the client's, and there is no telling.
 func (n *names) nameless(local net.Addr) place {
-	if tcp, ok := local.(*net.TCPAddr); ok {
-		if at, ok := n.exact[hostOf(tcp.AddrPort().Addr())]; ok && at.certificate >= 0 {
+	if ip, ok := local.(interface{ AddrPort() netip.AddrPort }); ok { // of TCP or UDP
+		if at, ok := n.exact[hostOf(ip.AddrPort().Addr())]; ok && at.certificate >= 0 {
 			return at
 		}
 	}

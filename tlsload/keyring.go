@@ -55,7 +55,7 @@ type Keyring struct {
 	mu sync.Mutex
 
 	configs []*tls.Config // that have been handed out
-	doors   []*door       // of the last of them
+	doors   []*door       // of all of them
 	tickets [][32]byte    // nil until the keeper sent them
 	reset   [32]byte      // likewise
 	token   [32]byte      // likewise

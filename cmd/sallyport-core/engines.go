@@ -9,6 +9,7 @@ import (
 	"sallyport/proxy"
 	"sallyport/proxy/h1"
 	"sallyport/proxy/h2"
+	"sallyport/proxy/h3"
 	"sallyport/proxy/message"
 	"sallyport/sockets/loop"
 )
@@ -17,12 +18,15 @@ import (
 type engines struct {
 	h1 *h1.Engine
 	h2 *h2.Engine
+	h3 *h3.Engine
 }
 
-func newEngines(forwarder *proxy.Forwarder, limits conf.Limits, buffers *h1.Buffers, ended func(message.Peer)) engines {
+func newEngines(forwarder *proxy.Forwarder, limits conf.Limits, buffers *h1.Buffers, f *front) engines {
+	ended := f.left
 	return engines{
 		&h1.Engine{Handler: forwarder, Limits: limits, Buffers: buffers, Refused: forwarder.Refused, Ended: ended},
 		&h2.Engine{Handler: forwarder, Limits: limits, Refused: forwarder.Refused, Ended: ended},
+		&h3.Engine{Handler: forwarder, Limits: limits, Run: f.loop.Run, Refused: forwarder.Refused, Begun: f.greet, Ended: f.part, Failed: f.slotLost},
 	}
 }
 
@@ -30,32 +34,36 @@ func newEngines(forwarder *proxy.Forwarder, limits conf.Limits, buffers *h1.Buff
 func (e engines) retire() {
 	e.h1.Retire()
 	e.h2.Retire()
+	e.h3.Retire()
 }
 
 // drain ends connections on which nothing goes on, now and whenever that is so.
 func (e engines) drain() {
 	e.h1.Drain()
 	e.h2.Drain()
+	e.h3.Drain()
 }
 
 // cutExchanges ends what is no tunnel. The channel is closed when no tunnel is left.
 func (e engines) cutExchanges() (over <-chan struct{}, cut int) {
 	first, cut1 := e.h1.CutExchanges()
 	second, cut2 := e.h2.CutExchanges()
-	both := make(chan struct{})
-	go awaitBoth(first, second, both)
-	return both, cut1 + cut2
+	third, cut3 := e.h3.CutExchanges()
+	all := make(chan struct{})
+	go awaitAll(all, first, second, third)
+	return all, cut1 + cut2 + cut3
 }
 
-// awaitBoth ends with the last tunnel, or with the process.
-func awaitBoth(first, second <-chan struct{}, both chan<- struct{}) {
-	<-first
-	<-second
-	close(both)
+// awaitAll ends with the last tunnel, or with the process.
+func awaitAll(all chan<- struct{}, each ...<-chan struct{}) {
+	for _, over := range each {
+		<-over
+	}
+	close(all)
 }
 
 // cutTunnels ends the tunnels.
-func (e engines) cutTunnels() int { return e.h1.CutTunnels() + e.h2.CutTunnels() }
+func (e engines) cutTunnels() int { return e.h1.CutTunnels() + e.h2.CutTunnels() + e.h3.CutTunnels() }
 
 // protocolH2 is HTTP/2's name in ALPN (RFC 9113, section 3.2).
 const protocolH2 = "h2"

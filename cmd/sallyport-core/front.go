@@ -17,6 +17,7 @@ import (
 	"sallyport/conf"
 	"sallyport/proxy"
 	"sallyport/proxy/h1"
+	"sallyport/proxy/h3"
 	"sallyport/proxy/message"
 	"sallyport/sockets"
 	"sallyport/sockets/loop"
@@ -39,11 +40,14 @@ type front struct {
 	asks      bool             // some site asks for certificates of clients
 	proxied   *conf.Core       // whose proxies begin with a PROXY header; nil without that protocol
 	trusts    func(netip.Addr) bool
+	quic      *atomic.Uint64   // connections of QUIC, on the board
 	addresses *board.Addresses // nil without limits by address
 	board     *board.Board
 	handshake time.Duration
 	log       zerolog.Logger
 	doors     []door
+	slots     []h3.Socket      // for QUIC
+	slotFDs   []int            // of these
 	listening []*loop.Listener // since open
 	garbage   garbage
 	silent    silents
@@ -61,7 +65,7 @@ type door struct {
 
 // newFront wires a core: the keeper's certificates, the forwarder with its apps,
 // the engine, and the listeners.
-func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts sockets.Gifts, log zerolog.Logger) (*front, error) {
+func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts sockets.Gifts, slot int, log zerolog.Logger) (*front, error) {
 	watcher, err := loop.New()
 	if err != nil {
 		return nil, err
@@ -76,6 +80,7 @@ func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts so
 		h2c:       plan.H2C,
 		trusts:    plan.Trusts,
 		board:     shared,
+		quic:      shared.QUIC(),
 		addresses: shared.Addresses(plan.Limits.ConnectionsPerAddress, plan.Limits.Rate),
 		handshake: plan.Limits.HeadTime,
 		log:       log,
@@ -83,7 +88,7 @@ func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts so
 	if plan.Limits.Rate > 0 {
 		forwarder.Admits = f.addresses.Ask
 	}
-	f.engines = newEngines(forwarder, plan.Limits, buffers, f.left)
+	f.engines = newEngines(forwarder, plan.Limits, buffers, f)
 	if plan.ProxyProtocol {
 		f.proxied = plan
 	}
@@ -111,7 +116,10 @@ func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts so
 		}
 		f.doors = append(f.doors, door{fd, l.Address, l.Secure})
 	}
-	return f, nil
+	if plan.H3 && plan.Certificates > 0 {
+		err = f.inheritSlots(plan, gifts, slot)
+	}
+	return f, err
 }
 
 // come settles how connections to apps are made, says what that takes, and begins the
@@ -129,7 +137,7 @@ func (f *front) come(given inheritance) (ways jail.Ways, err error) {
 // waysOf is what the warden has said of them.
 func (f *front) waysOf(given inheritance) (jail.Ways, error) {
 	if given.apps == "paths" {
-		return jail.Ways{Connects: true}, nil
+		return jail.Ways{Connects: true, Slots: f.slotFDs}, nil
 	}
 	link, err := given.gifts.FD("dialer")
 	if err != nil {
@@ -145,7 +153,7 @@ func (f *front) waysOf(given inheritance) (jail.Ways, error) {
 	}
 	upstream.Come(f.apps, upstream.Way{Dialer: dialer, Always: !rooted})
 	go dialer.Serve()
-	return jail.Ways{Connects: rooted, Dialer: link}, nil
+	return jail.Ways{Connects: rooted, Dialer: link, Slots: f.slotFDs}, nil
 }
 
 // open begins to accept.
@@ -158,7 +166,7 @@ func (f *front) open() error {
 		}
 		f.listening = append(f.listening, listener)
 	}
-	return nil
+	return f.openSlots()
 }
 
 // refuse is told when connections cannot be accepted for a while, which it says once a
@@ -229,21 +237,26 @@ func (f *front) shakeHands(conn net.Conn, raw *loop.Conn, peer message.Peer) {
 		return
 	}
 	state := session.ConnectionState()
-	f.board.CountTLS(board.Handshakes)
-	if state.DidResume {
-		f.board.CountTLS(board.Resumed)
-	}
+	f.shaken(&peer, &state, session.LocalAddr())
 	if f.proves && state.NegotiatedProtocol == tlsload.ALPNProtocol {
 		_ = session.CloseWrite() // the CA has seen what it came for
 		raw.Close()
 		f.left(peer)
 		return
 	}
-	if f.asks {
-		peer.Client = f.clientOf(&state, session.LocalAddr())
-	}
 	_ = raw.SetDeadline(time.Time{}) // never fails
 	f.engines.startSecure(state.NegotiatedProtocol, session, records, peer)
+}
+
+// shaken notes a handshake that is over, and what the client has shown in it.
+func (f *front) shaken(peer *message.Peer, state *tls.ConnectionState, local net.Addr) {
+	f.board.CountTLS(board.Handshakes)
+	if state.DidResume {
+		f.board.CountTLS(board.Resumed)
+	}
+	if f.asks {
+		peer.Client = f.clientOf(state, local)
+	}
 }
 
 // left notes the end of a connection.

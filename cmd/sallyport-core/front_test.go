@@ -151,7 +151,7 @@ func openFrontAs(t *testing.T, log io.Writer, change func(*conf.Core)) (f *front
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f, err = newFront(plan, shared, nil, gifts, zerolog.New(log)); err != nil {
+	if f, err = newFront(plan, shared, nil, gifts, 0, zerolog.New(log)); err != nil {
 		t.Fatal(err)
 	}
 	f.garbage.watched.Store(true)                                      // by nobody: the percent is the process's, and other tests look at it

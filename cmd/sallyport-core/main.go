@@ -4,13 +4,14 @@
 // that it finds open, as package sockets gives them, and its row among the cores that
 // live at the same time.
 //
-//	sallyport-core --gifts plan,http0,https0,board,wake0,wake1,wake2,wake3,link,spool,dialer,ready --row 0 --apps root
+//	sallyport-core --gifts plan,http0,https0,board,wake0,wake1,wake2,wake3,link,spool,dialer,ready --row 0 --slot 0 --apps root
 //
 // To apps it comes by the sockets in its own root, and by the dialer where one is not
 // there; with "--apps dialer" by that one alone, and with "--apps paths", in builds without
 // a jail, by the paths of the plan.
 //
-// It accepts connections on the listeners it was given, speaks HTTP to clients
+// It accepts connections on the listeners it was given, and of HTTP/3 on its slot of the UDP
+// sockets beside them ("https0udp"), speaks HTTP to clients
 // and forwards their requests to the apps of its plan. When it can answer, it
 // writes one byte to ready. TERM lets it drain: idle connections are closed,
 // exchanges end, for at most drain.requests. More of them change nothing: a
@@ -98,7 +99,7 @@ func run(args []string, log zerolog.Logger) error {
 	if err != nil {
 		return err
 	}
-	front, err := newFront(plan, shared, arena, gifts, log)
+	front, err := newFront(plan, shared, arena, gifts, given.slot, log)
 	if err != nil {
 		return err
 	}
@@ -142,18 +143,22 @@ type inheritance struct {
 	gifts sockets.Gifts
 	plan  *conf.Core
 	row   int    // this core's own, among all that live
+	slot  int    // of UDP sockets, likewise
 	apps  string // how it comes to them
 }
 
 // inherit takes what the warden gave.
 func inherit(args []string) (given inheritance, err error) {
-	if len(args) != 6 || args[0] != "--gifts" || args[2] != "--row" || args[4] != "--apps" {
+	if len(args) != 8 || args[0] != "--gifts" || args[2] != "--row" || args[4] != "--slot" || args[6] != "--apps" {
 		return given, errors.New("sallyport-core is started by sallyport: run that instead")
 	}
 	if given.row, err = strconv.Atoi(args[3]); err != nil || given.row < 0 {
 		return given, fmt.Errorf("core: %q is no row", args[3])
 	}
-	given.apps = args[5]
+	if given.slot, err = strconv.Atoi(args[5]); err != nil || given.slot < 0 {
+		return given, fmt.Errorf("core: %q is no slot", args[5])
+	}
+	given.apps = args[7]
 	if given.gifts, err = sockets.TakeGifts(args[1]); err != nil {
 		return given, err
 	}

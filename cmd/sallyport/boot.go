@@ -40,6 +40,7 @@ type boot struct {
 	log     *slog.Logger
 
 	listeners []sockets.Listener // in the order of the plan
+	slots     []sockets.Slots    // of these, for QUIC; nil of those that have none
 	files     sockets.Gifts      // cert0, key0, cert1, ...
 	registrar sockets.Gifts      // the registrar's
 	apps      []startable        // in the order of plan.Managed
@@ -59,6 +60,11 @@ func (b *boot) bind(given *sockets.Given) []conf.Mistake {
 			continue
 		}
 		b.listeners = append(b.listeners, listener)
+		slots, err := b.bindSlots(wanted, listener)
+		if err != nil {
+			mistakes = append(mistakes, mistakeOf(wanted.Where, err))
+		}
+		b.slots = append(b.slots, slots)
 	}
 	return mistakes
 }
@@ -173,8 +179,11 @@ func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
 	for i, wanted := range b.plan.Listeners {
 		bound := b.listeners[i]
 		gifts = append(gifts, sockets.Gift{Name: wanted.Gift, FD: bound.FD})
-		main.Listeners = append(main.Listeners,
-			listening{Gift: wanted.Gift, Text: wanted.Address, Address: bound.Address, Secure: wanted.Secure, Given: bound.Given})
+		gifts = append(gifts, slotGifts(wanted.Gift, b.slots[i])...)
+		main.Listeners = append(main.Listeners, listening{
+			Gift: wanted.Gift, Text: wanted.Address, Address: bound.Address, Secure: wanted.Secure, Given: bound.Given,
+			Slots: len(b.slots[i]),
+		})
 	}
 	if b.control >= 0 {
 		gifts = append(gifts, sockets.Gift{Name: "control", FD: b.control})

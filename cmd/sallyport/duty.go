@@ -52,6 +52,7 @@ type wardPlan struct {
 	Gifts []passing // beside "ready", which is new for every start of a program of ours
 	App   *appPlan  // nil: a program of ours, which is the gift "program"
 
+	QUIC   bool // a core that is given its slots
 	Linked bool // a core that is given a "link" to the keeper, new for every start
 }
 
@@ -78,6 +79,7 @@ type listening struct {
 	Secure  bool
 	Given   bool // by a supervisor, who will also remove what it left in the file system
 	Private bool // in a folder of its own
+	Slots   int  // UDP sockets beside it, for QUIC
 }
 
 // A sibling is another warden, a child of boot, as the main warden knows it.

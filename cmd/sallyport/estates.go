@@ -43,7 +43,8 @@ type ground struct {
 // A door is a listener that the main warden keeps.
 type door struct {
 	listening
-	fd int
+	fd    int
+	slots sockets.Slots
 }
 
 // errOutdated is an estate that was made while another one came into force.
@@ -65,7 +66,11 @@ func (w *warden) firstEstate(gifts sockets.Gifts) error {
 		if err != nil {
 			return err
 		}
-		w.doors = append(w.doors, door{l, fd})
+		slots, err := takeSlots(l, gifts)
+		if err != nil {
+			return err
+		}
+		w.doors = append(w.doors, door{l, fd, slots})
 	}
 	known := map[string]bool{"program": true}
 	for _, gift := range e.ground.gifts {
@@ -141,8 +146,8 @@ func (w *warden) doorsOf(e *estate) (doors []door) {
 	for _, wanted := range e.duty.Listeners {
 		for _, has := range w.doors {
 			if has.Text == wanted.Text && has.Address == wanted.Address {
-				wanted.Given, wanted.Private = has.Given, has.Private
-				doors = append(doors, door{wanted, has.fd})
+				wanted.Given, wanted.Private, wanted.Slots = has.Given, has.Private, has.Slots
+				doors = append(doors, door{wanted, has.fd, has.slots})
 				break
 			}
 		}
@@ -233,8 +238,15 @@ func (w *warden) readEstate(gifts sockets.Gifts) (e *estate, doors []door, err e
 	for _, l := range e.duty.Listeners {
 		fd, err := gifts.FD(l.Gift)
 		if err == nil {
+			slots, err := takeSlots(l, gifts)
+			if err != nil {
+				return nil, nil, err
+			}
 			known[l.Gift] = true
-			doors = append(doors, door{l, fd})
+			for slot := range slots {
+				known[slotName(l.Gift, slot)] = true
+			}
+			doors = append(doors, door{l, fd, slots})
 			continue
 		}
 		if !slices.ContainsFunc(w.doors, func(d door) bool { return d.Text == l.Text && d.Address == l.Address }) {
@@ -346,6 +358,7 @@ func (d door) close() {
 		}
 	}
 	unix.Close(d.fd)
+	sockets.CloseAll(d.slots)
 }
 
 func closeDoors(doors []door) error {

@@ -257,7 +257,7 @@ func (w *warden) coreArgs(ward *ward) []string {
 	if !ward.isCore() {
 		return nil
 	}
-	return []string{"--row", strconv.Itoa(ward.row), "--apps", w.waysOf()}
+	return []string{"--row", strconv.Itoa(ward.row), "--slot", strconv.Itoa(ward.link), "--apps", w.waysOf()}
 }
 
 // lowest is the first number that no core has, of those that count. It is free again when
@@ -341,6 +341,7 @@ func (w *warden) promote(now time.Time) {
 	if w.reload.incoming != nil {
 		w.enforce(w.reload.incoming)
 	}
+	w.steer()
 	for _, ward := range old {
 		w.retire(ward, now)
 	}

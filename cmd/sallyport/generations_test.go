@@ -103,7 +103,7 @@ func TestReload(t *testing.T) {
 			t.Errorf("%v", said)
 		}
 		old := h.cores()[first]
-		if first == second || old.State != "draining" || old.Since == "" || old.Generation != 1 || current != (coreStatus{2, 1, "serving", "", tlsStatus{}}) {
+		if first == second || old.State != "draining" || old.Since == "" || old.Generation != 1 || current != (coreStatus{Generation: 2, Row: 1, State: "serving"}) {
 			t.Errorf("%d: %+v, %d: %+v", first, old, second, current)
 		}
 		h.signal(syscall.SIGHUP)

@@ -139,6 +139,7 @@ func (o *offer) lasting() (mistakes []conf.Mistake) {
 			Hint:  "it needs a restart",
 		})
 	}
+	o.lastingSlots(refuse)
 	if !same(was.Managed, plan.Managed) {
 		refuse("app", "an app that sallyport starts has changed", "it needs a restart")
 	}
@@ -159,6 +160,7 @@ func (o *offer) bindNew() (mistakes []conf.Mistake) {
 	for i, wanted := range o.plan.Listeners {
 		if has := kept[i]; has != nil {
 			o.listeners = append(o.listeners, sockets.Listener{FD: -1, Address: has.Address, Given: has.Given})
+			o.slots = append(o.slots, keptSlots(has.Slots))
 			continue
 		}
 		bound, err := sockets.Bind(wanted.Address, nil)
@@ -166,7 +168,11 @@ func (o *offer) bindNew() (mistakes []conf.Mistake) {
 			mistakes = append(mistakes, o.bindMistake(wanted, err))
 			continue
 		}
-		o.listeners = append(o.listeners, bound)
+		slots, err := o.bindSlots(wanted, bound)
+		if err != nil {
+			mistakes = append(mistakes, mistakeOf(wanted.Where, err))
+		}
+		o.listeners, o.slots = append(o.listeners, bound), append(o.slots, slots)
 		o.opened = append(o.opened, listening{Address: bound.Address, Secure: wanted.Secure})
 	}
 	return mistakes
@@ -330,6 +336,9 @@ func (o *offer) withdraw() {
 		if l.FD >= 0 {
 			unix.Close(l.FD)
 		}
+	}
+	for _, slots := range o.slots {
+		closeSlots(slots)
 	}
 	for _, l := range o.opened {
 		if path, found := strings.CutPrefix(l.Address, "unix:"); found {

@@ -48,6 +48,7 @@ type coreStatus struct {
 	Row        int    `json:"row"`        // among all that live at the same time and have the same apps
 	State      string `json:"state"`      // "starting", "serving" or "draining"
 	Since      string `json:"since"`      // of its draining, RFC 3339; "" before
+	QUIC       int    `json:"quic"`       // connections of HTTP/3
 
 	TLS tlsStatus `json:"tls"`
 }
@@ -104,6 +105,9 @@ func (w *warden) coreStatus(ward *ward) *coreStatus {
 		return nil
 	}
 	s := &coreStatus{Generation: ward.generation, Row: ward.row, State: "serving"}
+	if b := ward.estate.ground.board; b != nil {
+		s.QUIC = b.QUIC(ward.row)
+	}
 	switch {
 	case ward.isRetired():
 		s.State, s.Since = "draining", ward.retired.UTC().Format(timeForm)
@@ -201,10 +205,10 @@ func askStatus(control string) (answer []byte, along []int, err error) {
 func (s *status) print(to io.Writer) {
 	fmt.Fprintf(to, "%s, pid %d, version %s, since %s\n\n", s.State, s.PID, s.Version, s.Since)
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PROCESS\tPID\tRESTARTS\tGENERATION\tSTATE")
+	fmt.Fprintln(w, "PROCESS\tPID\tRESTARTS\tGENERATION\tQUIC\tSTATE")
 	for _, p := range s.Processes {
 		if c := p.Core; c != nil {
-			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\n", p.Name, p.PID, p.Restarts, c.Generation, strings.TrimSpace(c.State+" "+c.Since))
+			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\n", p.Name, p.PID, p.Restarts, c.Generation, c.QUIC, strings.TrimSpace(c.State+" "+c.Since))
 		} else {
 			fmt.Fprintf(w, "%s\t%d\t%d\n", p.Name, p.PID, p.Restarts)
 		}
@@ -222,7 +226,7 @@ sallyport status --json is one line:
   state, pid, version, since     "starting", "serving" or "draining"; of the main process
   processes[]                    name, pid (0: does not run), restarts
     core                         of a core: generation, row, state, since (of its draining),
-                                 tls as below
+                                 quic (connections of HTTP/3), tls as below
   apps[]                         those that a site leads to
     name, max_inflight (per member, 0: no limit), queue_len
     in_flight, queued            now, over all cores

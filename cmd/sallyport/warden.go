@@ -174,6 +174,7 @@ func (w *warden) inherit(gifts sockets.Gifts) (err error) {
 		return err
 	}
 	w.keepFirst(gifts)
+	w.steer()
 	for i := range w.duty.Siblings {
 		s := &w.duty.Siblings[i]
 		if s.hold, err = gifts.FD(s.Leash); err != nil {

@@ -41,9 +41,9 @@ func TestReady(t *testing.T) {
 	if line, err := io.ReadAll(reader); string(line) != "ready\n" || err != nil {
 		t.Errorf("announced %q, %v", line, err)
 	}
-	// Two listeners and the link are given, the stand-in's copy of a listener and
+	// Two listeners, a slot for QUIC and the link are given, the stand-in's copy of a listener and
 	// the guest are its own: neither leash nor control socket is among them.
-	if got := h.ask("sockets"); got != "5" {
+	if got := h.ask("sockets"); got != "6" {
 		t.Errorf("the core has %s sockets", got)
 	}
 	// Ctrl-C is for the main warden alone.
@@ -124,7 +124,7 @@ func TestUnlinked(t *testing.T) {
 		t.Errorf("%v", died)
 	}
 	h.says("process ready")
-	if got := h.ask("sockets"); got != "5" { // as TestReady has it
+	if got := h.ask("sockets"); got != "6" { // as TestReady has it
 		t.Errorf("the successor has %s sockets", got)
 	}
 }
@@ -185,7 +185,7 @@ func TestHealBeforeStart(t *testing.T) {
 	defer unix.Close(l.FD)
 	w := &warden{
 		log: slog.New(slog.DiscardHandler), state: serving, healed: time.Now(),
-		doors: []door{{listening{Address: l.Address}, l.FD}},
+		doors: []door{{listening: listening{Address: l.Address}, fd: l.FD}},
 	}
 	if err := unix.Shutdown(l.FD, unix.SHUT_RD); err != nil {
 		t.Fatal(err)
@@ -207,7 +207,7 @@ func TestHealInVain(t *testing.T) {
 	log := new(strings.Builder)
 	w := &warden{
 		duty: &duty{}, log: slog.New(slog.NewTextHandler(log, nil)), state: serving,
-		doors: []door{{listening{Address: "127.0.0.1:1"}, fd}},
+		doors: []door{{listening: listening{Address: "127.0.0.1:1"}, fd: fd}},
 	}
 	for now := time.Now(); w.state == serving && w.unhealed < 10; now = now.Add(healEvery) {
 		w.heal(now)

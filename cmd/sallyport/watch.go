@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,7 +144,7 @@ func (w *warden) startWard(ward *ward) error {
 		return err
 	}
 	defer release()
-	own = append(append(own, w.spoolGift(ward)...), ways...)
+	own = slices.Concat(own, w.slotsOf(ward), w.spoolGift(ward), ways)
 	return ward.start(w.duty.Sandbox, w.duty.Who, own, w.coreArgs(ward), w.news)
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -115,6 +116,7 @@ func (b *bench) furnish() error {
 	b.roots = x509.NewCertPool()
 	b.roots.AddCert(authority.Cert)
 	for name, content := range map[string]string{
+		"root.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Cert.Raw})),
 		"cert.pem": cert, "key.pem": secret, "pair.pem": cert + secret, "openssl.cnf": ciphers,
 	} {
 		if err := os.WriteFile(b.path(name), []byte(content), 0o600); err != nil {
@@ -206,7 +208,7 @@ func (b *bench) startAll(ctx context.Context, w work, app string) []*house {
 			continue
 		}
 		wait.Go(func() {
-			h, err := b.start(ctx, p, app, w.log)
+			h, err := b.start(ctx, p, app, w)
 			if err != nil {
 				fmt.Fprintln(os.Stderr, err)
 			}

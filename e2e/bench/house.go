@@ -102,7 +102,7 @@ type house struct {
 
 // start runs a peer in front of an app, and waits until it answers on both of
 // its addresses.
-func (b *bench) start(ctx context.Context, p peer, app string, log bool) (*house, error) {
+func (b *bench) start(ctx context.Context, p peer, app string, w work) (*house, error) {
 	dir, err := os.MkdirTemp(b.dir, p.name+"-")
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
@@ -111,10 +111,10 @@ func (b *bench) start(ctx context.Context, p peer, app string, log bool) (*house
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	s := setting{
-		Dir: dir, File: filepath.Join(dir, p.file), App: app, Root: os.Getuid() == 0,
+		Dir: dir, File: filepath.Join(dir, p.file), App: app, Root: os.Getuid() == 0, QUIC: w.quic,
 		Cert: filepath.Join(b.dir, "cert.pem"), Key: filepath.Join(b.dir, "key.pem"), Pair: filepath.Join(b.dir, "pair.pem"),
 	}
-	if log {
+	if w.log {
 		s.Log = filepath.Join(dir, "access.log")
 	}
 	if s.HTTP, s.HTTPS, s.H2C, err = freePorts(); err != nil {

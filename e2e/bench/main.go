@@ -66,6 +66,10 @@ func main() {
 		fail(app.Serve(os.NewFile(3, "listener"), os.Args[2] == "keep"))
 		return
 	}
+	if len(os.Args) == 5 && os.Args[1] == "h3load" {
+		fail(loadH3(os.Args[2:]))
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, limit)

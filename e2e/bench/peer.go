@@ -30,6 +30,7 @@ type setting struct {
 	Cert, Key   string // paths of the certificate and its key,
 	Pair        string // and of both in one file
 	Log         string // path of the access log; "" for none
+	QUIC        bool   // it is to speak HTTP/3 on HTTPS, too
 	Root        bool   // it is started by root
 }
 
@@ -41,9 +42,11 @@ type setting struct {
 //	#: run     -c {{.File}}     arguments that make it serve, in the foreground
 //	#: env     A=1 B=2          added to its environment
 //	#: works   down up          the only works it takes part in
+//	#: quic    newer            it speaks HTTP/3: "yes", or only that of a newer Debian
 //	#: aside   reason           it is shown, but never the best that others are compared with
 type header struct {
 	program, aside string
+	quic           string
 	version, run   []string
 	env, works     []string
 }
@@ -60,6 +63,9 @@ type peer struct {
 // takesPart says whether the peer is measured at a work.
 func (p peer) takesPart(w work) bool {
 	if w.own && p.header.program != ours {
+		return false
+	}
+	if w.quic && p.header.quic != "yes" && (p.header.quic != "newer" || len(p.argv) == 1) {
 		return false
 	}
 	return len(p.header.works) == 0 || slices.Contains(p.header.works, w.name)
@@ -117,6 +123,8 @@ func parseHeader(text string) (header, error) {
 			h.env = strings.Fields(value)
 		case "works":
 			h.works = strings.Fields(value)
+		case "quic":
+			h.quic = value
 		case "aside":
 			h.aside = value
 		default:

@@ -17,6 +17,7 @@ type work struct {
 	keep        bool   // the app keeps its connections
 	log         bool   // with an access log
 	once        bool   // one round tells all
+	quic        bool   // by HTTP/3, which not every peer has
 	own         bool   // only sallyport takes part
 	asked       bool   // it is left out unless it is asked for by name
 	note        string // what the best must have agreed to; "" for anything
@@ -33,6 +34,7 @@ func works() []work {
 		{name: "tls", title: "keepalive, TLS 1.3", unit: request, keep: true, measure: wrkTLS},
 		{name: "h2", title: "HTTP/2, in clear text", unit: request, keep: true, measure: h2loadPlain},
 		{name: "h2-tls", title: "HTTP/2, TLS 1.3", unit: request, keep: true, measure: h2loadTLS},
+		{name: "h3", title: "HTTP/3", unit: request, keep: true, quic: true, measure: h3loadTLS},
 		{name: "full", title: "full handshake, X25519", unit: handshake, keep: true, note: "X25519", measure: full(tls.X25519)},
 		{
 			name: "full-mlkem", title: "full handshake, X25519MLKEM768", unit: handshake, keep: true,
@@ -46,6 +48,7 @@ func works() []work {
 		{name: "idle", title: "idle connection", unit: memory, keep: true, once: true, measure: idle(false)},
 		{name: "idle-tls", title: "idle connection, TLS 1.3", unit: memory, keep: true, once: true, measure: idle(true)},
 		{name: "idle-h2", title: "idle connection, HTTP/2 over TLS 1.3", unit: memory, keep: true, once: true, measure: idleH2},
+		{name: "idle-h3", title: "idle connection, HTTP/3", unit: memory, keep: true, once: true, quic: true, measure: idleH3},
 		{name: "beside", title: "p99 beside 10,000 idle connections", unit: "× p99 without", keep: true, own: true, measure: beside},
 		{name: "workers", title: "keepalive, by workers", unit: request, keep: true, own: true, asked: true, measure: withMemory(wrkPlain)},
 		{name: "workers-tls", title: "keepalive, TLS 1.3, by workers", unit: request, keep: true, own: true, asked: true, measure: withMemory(wrkTLS)},

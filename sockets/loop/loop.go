@@ -67,6 +67,9 @@ func New() (*Loop, error) {
 	return l, nil
 }
 
+// Run has a worker do a job now.
+func (l *Loop) Run(job func()) { l.workers.run(job) }
+
 // Close ends the loop. Connections that it watches are not closed, and never
 // woken again: whoever closes a loop has closed them.
 func (l *Loop) Close() (err error) {

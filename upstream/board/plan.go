@@ -66,6 +66,7 @@ type layout struct {
 	apps   []offsets
 	rows   int // first word of the first row's block
 	stride int // words in the block of a row
+	quic   int // within that: connections of QUIC
 	words  int // all of them
 
 	tallies     int // first word of the first row's block of tallies; behind the last row is what dead ones have left
@@ -107,7 +108,8 @@ func (p *Plan) layOut() (*layout, error) {
 			break
 		}
 	}
-	l.stride = padded(l.stride)
+	l.quic = l.stride
+	l.stride = padded(l.stride + 1)
 	l.words = l.rows + p.Rows*l.stride
 	if p.Addresses {
 		l.addresses = l.words

@@ -23,7 +23,7 @@ import (
 // filter does not see them, and whoever needs threads turns to clone.
 
 // A filterSet says in which filters a call is allowed. The last filter of a core is inCore
-// with one or both of inConnect and inTake.
+// with one or both of inConnect and inTake, and perhaps inQUIC.
 type filterSet uint16
 
 const (
@@ -39,6 +39,7 @@ const (
 	inRegistrar
 	inDial    // of the registrar and its warden, besides theirs
 	inState   // of whoever is given a folder to keep files in, likewise, and of its warden
+	inQUIC    // of a core that has UDP sockets
 	inAll     = inCore | inKeeper | inStart | inWarden | inMason | inDialer | inRegistrar
 	inRuntime = inAll | inPlanner // what every program in Go makes
 )
@@ -46,8 +47,9 @@ const (
 // A subject is what a filter is told of the process that it is for.
 type subject struct {
 	pid     uint32
-	program uint32 // descriptor of what it executes
-	dialer  uint32 // descriptor of a core's link to the dialer
+	program uint32   // descriptor of what it executes
+	dialer  uint32   // descriptor of a core's link to the dialer
+	slots   []uint32 // descriptors of its UDP sockets
 }
 
 // A call is a row of the table. Its numbers are those of amd64 and arm64, none where the
@@ -70,6 +72,14 @@ func is(argument int, values ...uint32) condition {
 // option is the shape of socket options at the level of sockets.
 func option(names ...uint32) []shape {
 	return []shape{{is(1, unix.SOL_SOCKET), is(2, names...)}}
+}
+
+// ofQUIC are the options that quic-go sets on UDP sockets that it is given.
+func ofQUIC() []shape {
+	return []shape{
+		{is(1, unix.IPPROTO_IP), is(2, unix.IP_RECVTOS, unix.IP_PKTINFO, unix.IP_MTU_DISCOVER)},
+		{is(1, unix.IPPROTO_IPV6), is(2, unix.IPV6_RECVTCLASS, unix.IPV6_RECVPKTINFO, unix.IPV6_MTU_DISCOVER)},
+	}
 }
 
 const (
@@ -100,7 +110,7 @@ func notDumpable() shape { return shape{is(0, unix.PR_SET_DUMPABLE), is(1, 0)} }
 // stands first, and before that what is so with arguments to look at: the kernel remembers
 // of the others that they are allowed.
 func calls(of subject) []call {
-	return slices.Concat(dialCalls(), requestCalls(of.dialer), runtimeCalls(of.pid), stateCalls(), startCalls(of.program), wardenCalls(), masonCalls())
+	return slices.Concat(dialCalls(), requestCalls(of.dialer, of.slots), runtimeCalls(of.pid), stateCalls(), startCalls(of.program), wardenCalls(), masonCalls())
 }
 
 // dialCalls are what it takes to talk to a CA. They stand before those of others, whose
@@ -152,9 +162,10 @@ func stateCalls() []call {
 }
 
 // requestCalls are what connections and links take.
-func requestCalls(dialer uint32) []call {
+func requestCalls(dialer uint32, slots []uint32) []call {
 	localStream := shape{is(0, unix.AF_UNIX), {argument: 1, mask: sockKinds, values: []uint32{unix.SOCK_STREAM}}}
 	noFastOpen := condition{argument: 3, mask: unix.MSG_FASTOPEN, values: []uint32{0}}
+	noFastOpenMessage := condition{argument: 2, mask: unix.MSG_FASTOPEN, values: []uint32{0}}
 	return []call{
 		{"sendto", 44, 206, inAll, []shape{{noFastOpen}}, "writes to clients, apps and links; MSG_FASTOPEN would connect, past landlock"},
 		{"socket", 41, 198, inConnect | inStart | inWarden | inDialer, []shape{localStream}, "connections to apps; no other network"},
@@ -173,9 +184,18 @@ func requestCalls(dialer uint32) []call {
 		{"shutdown", 48, 210, inCore | inStart | inWarden, []shape{{is(1, unix.SHUT_WR, unix.SHUT_RDWR)}}, "ends of connections; SHUT_RD has no use but to deafen a listener"},
 		{"pipe2", 293, 59, inCore | inStart | inWarden | inMason, nil, "for splice, and reports"},
 		{"ppoll", 271, 73, inAll, nil, "the keeper's wait, and the core's look at a bell"},
-		{"setsockopt", 54, 208, inCore, option(unix.SO_LINGER), "a reset instead of an end"},
+		{"setsockopt", 54, 208, inCore, slices.Concat(option(unix.SO_LINGER), ofQUIC()), "a reset instead of an end; where packets of QUIC came to, how they were marked, and that no router cuts them"},
+		{"getsockopt", 55, 209, inQUIC, []shape{{is(1, unix.SOL_SOCKET), is(2, unix.SO_RCVBUF, unix.SO_SNDBUF)}, {is(1, unix.IPPROTO_UDP), is(2, unix.UDP_SEGMENT)}}, "how much room boot has made, and whether packets go out by the dozen"},
+		{"sendmsg", 46, 211, inQUIC, []shape{{is(0, slots...), noFastOpenMessage}}, "packets of QUIC, by the dozen, from the address that their client has found; by no other socket, which could give descriptors away"},
+		{"recvmmsg", 299, 243, inQUIC, []shape{{is(0, slots...)}}, "packets of QUIC, eight at a time"},
+		{"recvmmsg", 299, 243, inStart | inWarden, nil, "likewise"},
+		{"getsockname", 51, 204, inStart | inWarden, nil, "where a UDP socket is bound"},
 		{"setsockopt", 54, 208, inKeeper, option(unix.SO_PASSRIGHTS), "links take no descriptors"},
-		{"setsockopt", 54, 208, inStart | inWarden, option(unix.SO_PASSRIGHTS, unix.SO_LINGER), "links take no descriptors, and what cores do"},
+		{"setsockopt", 54, 208, inStart, slices.Concat(option(unix.SO_PASSRIGHTS, unix.SO_LINGER), ofQUIC()), "links take no descriptors, and what cores do"},
+		{
+			"setsockopt", 54, 208, inWarden, slices.Concat(option(unix.SO_PASSRIGHTS, unix.SO_LINGER, unix.SO_ATTACH_REUSEPORT_CBPF), ofQUIC()),
+			"likewise, and packets of QUIC go to the core that their ids name; a core has no say in that",
+		},
 		{"recvmsg", 47, 212, inTake, []shape{{is(0, dialer)}}, "connections that the dialer has made; nobody else passes anything"},
 		{"recvmsg", 47, 212, inKeeper | inStart | inWarden | inMason | inDialer, nil, "links of new cores come with a descriptor"},
 		{"sendmsg", 46, 211, inStart | inWarden | inMason | inDialer, nil, "the same, and the dialer's connections and a root, on their way"},

@@ -17,10 +17,11 @@ const (
 	somePID     = 4711
 	someProgram = 42
 	someLink    = 77
+	someSlot    = 80
 	fionbio     = 0x5421 // ioctl_nonblock: FIONBIO, ioctl(2)
 )
 
-var someone = subject{somePID, someProgram, someLink}
+var someone = subject{somePID, someProgram, someLink, []uint32{someSlot, someSlot + 1}}
 
 // machines are those that there are columns for.
 var machines = map[string]struct {
@@ -167,7 +168,7 @@ func TestFilters(t *testing.T) {
 }
 
 // wholeCore is the filter of a core that has all ways to apps.
-const wholeCore = inCore | inConnect | inTake
+const wholeCore = inCore | inConnect | inTake | inQUIC
 
 // A verdictCase is a call and what becomes of it in each filter: a, allowed; r, refused;
 // k, deadly; n, unknown to the kernel.
@@ -240,6 +241,14 @@ func verdictCases() []verdictCase {
 		{"recvmsg", [6]uint64{}, 'r', 'a', 'a', 'a'},
 		{"recvmsg", [6]uint64{someLink}, 'a', 'a', 'a', 'a'},
 		{"sendmsg", [6]uint64{}, 'r', 'r', 'a', 'a'},
+		{"sendmsg", [6]uint64{someSlot}, 'a', 'r', 'a', 'a'},
+		{"sendmsg", [6]uint64{someSlot, 0, unix.MSG_FASTOPEN}, 'r', 'r', 'a', 'a'},
+		{"recvmmsg", [6]uint64{}, 'r', 'r', 'a', 'a'},
+		{"recvmmsg", [6]uint64{someSlot + 1}, 'a', 'r', 'a', 'a'},
+		{"getsockname", [6]uint64{}, 'r', 'r', 'a', 'a'},
+		{"setsockopt", [6]uint64{3, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO}, 'a', 'r', 'a', 'a'},
+		{"setsockopt", [6]uint64{3, unix.IPPROTO_IP, unix.IP_TRANSPARENT}, 'r', 'r', 'r', 'r'},
+		{"setsockopt", [6]uint64{3, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF}, 'r', 'r', 'r', 'a'},
 		{"clone", [6]uint64{unix.CLONE_NEWUSER | uint64(unix.SIGCHLD)}, 'r', 'r', 'r', 'a'},
 		{"chroot", [6]uint64{}, 'k', 'k', 'k', 'a'},
 		{"mount", [6]uint64{}, 'k', 'k', 'k', 'k'},

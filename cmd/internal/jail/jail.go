@@ -83,10 +83,12 @@ func Confine(role Role, stays ...sockets.Gift) error {
 	return passAll(role, row.confine, entrance{gifts: stays})
 }
 
-// Ways are how a core comes to its apps.
+// Ways are how a core comes to its apps, and by what else it sends.
 type Ways struct {
 	Connects bool // by itself
 	Dialer   int  // by this link to the dialer; 0: there is none
+
+	Slots []int // its UDP sockets; none without HTTP/3
 }
 
 // ConfineCore is Confine for a core: it keeps the calls that its ways take.
@@ -98,8 +100,11 @@ func ConfineCore(by Ways) error {
 	if by.Dialer != 0 {
 		set |= inTake
 	}
+	if len(by.Slots) > 0 {
+		set |= inQUIC
+	}
 	layers := []layer{{seccompPrefix + set.String(), filterProcess(set)}}
-	return passAll(Core, layers, entrance{dialer: by.Dialer})
+	return passAll(Core, layers, entrance{dialer: by.Dialer, slots: by.Slots})
 }
 
 // passAll passes layers behind the door.

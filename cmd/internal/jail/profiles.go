@@ -45,9 +45,10 @@ type layer struct {
 // An entrance is what the layers of a door are told. Behind it, they know it.
 type entrance struct {
 	who     conf.ID
-	program int // descriptor of what is executed; meaningless for an app
-	root    int // descriptor of the folder that is to be its root; 0: none
-	dialer  int // descriptor of a core's link to the dialer, when it confines itself
+	program int   // descriptor of what is executed; meaningless for an app
+	root    int   // descriptor of the folder that is to be its root; 0: none
+	dialer  int   // descriptor of a core's link to the dialer, when it confines itself
+	slots   []int // descriptors of a core's UDP sockets, likewise
 	gifts   sockets.Gifts
 	lenient bool // what the kernel does not have is not demanded
 }

@@ -18,7 +18,7 @@ var ErrSeccomp = errors.New("filter of system calls")
 
 // String is the name of the set, for errors.
 func (set filterSet) String() string {
-	switch set &^ (inConnect | inTake | inDial | inState) {
+	switch set &^ (inConnect | inTake | inQUIC | inDial | inState) {
 	case inCore:
 		return "core"
 	case inKeeper:
@@ -104,7 +104,7 @@ func (set filterSet) filter(e entrance, flags uintptr) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrSeccomp, err)
 	}
-	program, err := assemble(audit, rulesOf(set, number, subject{uint32(os.Getpid()), uint32(e.program), uint32(e.dialer)}), switches().otherwise)
+	program, err := assemble(audit, rulesOf(set, number, e.subject()), switches().otherwise)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrSeccomp, set, err)
 	}
@@ -117,6 +117,15 @@ func (set filterSet) filter(e entrance, flags uintptr) error {
 		return fmt.Errorf("%w: %s: thread %d has others", ErrSeccomp, set, blamed)
 	}
 	return nil
+}
+
+// subject is what the filters are told of who enters.
+func (e entrance) subject() subject {
+	s := subject{pid: uint32(os.Getpid()), program: uint32(e.program), dialer: uint32(e.dialer)}
+	for _, fd := range e.slots {
+		s.slots = append(s.slots, uint32(fd))
+	}
+	return s
 }
 
 // filterThread is the layer of the door, whose thread is the only one that is left.

@@ -94,6 +94,9 @@ func act(args []string) error {
 	return fmt.Errorf("no attempt %q", args[1])
 }
 
+// slot is the number of a UDP socket, as cores with HTTP/3 have one. No other descriptor has it.
+const slot = 1 << 16
+
 // confine lays the filter that a process of the role has. For a core that comes to apps by
 // the dialer it is another one.
 func (s *scene) confine(role jail.Role, apps string) error {
@@ -101,9 +104,9 @@ func (s *scene) confine(role jail.Role, apps string) error {
 	case role != jail.Core:
 		return jail.Confine(role)
 	case strings.Contains(apps, "dialer"):
-		return jail.ConfineCore(jail.Ways{Dialer: s.fd("dialer")})
+		return jail.ConfineCore(jail.Ways{Dialer: s.fd("dialer"), Slots: []int{slot}})
 	}
-	return jail.ConfineCore(jail.Ways{Connects: true, Dialer: s.fd("dialer")})
+	return jail.ConfineCore(jail.Ways{Connects: true, Dialer: s.fd("dialer"), Slots: []int{slot}})
 }
 
 // actInService is ready, and then does what kills.
