@@ -185,11 +185,9 @@ func requestCalls(dialer uint32, slots []uint32) []call {
 		{"pipe2", 293, 59, inCore | inStart | inWarden | inMason, nil, "for splice, and reports"},
 		{"ppoll", 271, 73, inAll, nil, "the keeper's wait, and the core's look at a bell"},
 		{"setsockopt", 54, 208, inCore, slices.Concat(option(unix.SO_LINGER), ofQUIC()), "a reset instead of an end; where packets of QUIC came to, how they were marked, and that no router cuts them"},
-		{"getsockopt", 55, 209, inQUIC, []shape{{is(1, unix.SOL_SOCKET), is(2, unix.SO_RCVBUF, unix.SO_SNDBUF)}, {is(1, unix.IPPROTO_UDP), is(2, unix.UDP_SEGMENT)}}, "how much room boot has made, and whether packets go out by the dozen"},
 		{"sendmsg", 46, 211, inQUIC, []shape{{is(0, slots...), noFastOpenMessage}}, "packets of QUIC, by the dozen, from the address that their client has found; by no other socket, which could give descriptors away"},
 		{"recvmmsg", 299, 243, inQUIC, []shape{{is(0, slots...)}}, "packets of QUIC, eight at a time"},
 		{"recvmmsg", 299, 243, inStart | inWarden, nil, "likewise"},
-		{"getsockname", 51, 204, inStart | inWarden, nil, "where a UDP socket is bound"},
 		{"setsockopt", 54, 208, inKeeper, option(unix.SO_PASSRIGHTS), "links take no descriptors"},
 		{"setsockopt", 54, 208, inStart, slices.Concat(option(unix.SO_PASSRIGHTS, unix.SO_LINGER), ofQUIC()), "links take no descriptors, and what cores do"},
 		{
@@ -206,8 +204,11 @@ func requestCalls(dialer uint32, slots []uint32) []call {
 			unix.F_DUPFD_CLOEXEC, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ)}}, "what gifts are is looked at, and set"},
 		{"fcntl", 72, 25, inPlanner, []shape{{is(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_GET_SEALS)}}, "what gifts are is looked at"},
 		{"getsockopt", 55, 209, inKeeper | inStart | inWarden, nil, "what a descriptor is, and who called"},
-		{"getsockopt", 55, 209, inCore, option(unix.SO_PROTOCOL), "x/sys asks that of the address that getsockname tells"},
-		{"getsockname", 51, 204, inCore | inStart | inWarden, nil, "which address a client has reached that sends no name in its handshake"},
+		{
+			"getsockopt", 55, 209, inCore, append(option(unix.SO_PROTOCOL, unix.SO_RCVBUF, unix.SO_SNDBUF), shape{is(1, unix.IPPROTO_UDP), is(2, unix.UDP_SEGMENT)}),
+			"x/sys asks the first of the address that getsockname tells; of QUIC, how much room boot has made, and whether packets go out by the dozen",
+		},
+		{"getsockname", 51, 204, inCore | inStart | inWarden, nil, "which address a client has reached that sends no name in its handshake, and where a UDP socket is bound"},
 	}
 }
 

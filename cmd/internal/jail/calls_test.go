@@ -245,7 +245,7 @@ func verdictCases() []verdictCase {
 		{"sendmsg", [6]uint64{someSlot, 0, unix.MSG_FASTOPEN}, 'r', 'r', 'a', 'a'},
 		{"recvmmsg", [6]uint64{}, 'r', 'r', 'a', 'a'},
 		{"recvmmsg", [6]uint64{someSlot + 1}, 'a', 'r', 'a', 'a'},
-		{"getsockname", [6]uint64{}, 'r', 'r', 'a', 'a'},
+		{"getsockname", [6]uint64{}, 'a', 'r', 'a', 'a'},
 		{"setsockopt", [6]uint64{3, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO}, 'a', 'r', 'a', 'a'},
 		{"setsockopt", [6]uint64{3, unix.IPPROTO_IP, unix.IP_TRANSPARENT}, 'r', 'r', 'r', 'r'},
 		{"setsockopt", [6]uint64{3, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF}, 'r', 'r', 'r', 'a'},
