@@ -28,15 +28,26 @@ type house struct {
 // end of the test it is stopped, and nothing of it may be left.
 func (s *scene) start() *house {
 	s.t.Helper()
-	return s.begin(exec.Command(bin("sallyport"), "run", "-c", "sallyport.toml"))
+	return s.startWithin(patience)
+}
+
+// startWithin is start for what may take longer.
+func (s *scene) startWithin(limit time.Duration) *house {
+	s.t.Helper()
+	return s.beginWithin(exec.Command(bin("sallyport"), "run", "-c", "sallyport.toml"), limit)
 }
 
 // begin is start for a command that becomes sallyport.
 func (s *scene) begin(cmd *exec.Cmd) *house {
 	s.t.Helper()
+	return s.beginWithin(cmd, patience)
+}
+
+func (s *scene) beginWithin(cmd *exec.Cmd, limit time.Duration) *house {
+	s.t.Helper()
 	h := s.launch(cmd)
 	var ready []line
-	if !until(patience, func() bool { ready = h.find("ready", "pid=*"); return len(ready) > 0 || h.gone() }) || len(ready) == 0 {
+	if !until(limit, func() bool { ready = h.find("ready", "pid=*"); return len(ready) > 0 || h.gone() }) || len(ready) == 0 {
 		s.t.Fatalf("sallyport is not ready:\n%s", h.tail())
 	}
 	h.http, h.https = first(ready[0], "http"), first(ready[0], "https")
