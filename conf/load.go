@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileBytesMax bounds the file. It is far more than a configuration has: what is
+// fileBytesMax bounds the file: a hundred thousand names of customers have room. What is
 // larger is a log or a disk that -c names by a slip.
-const fileBytesMax = 1 << 20
+const fileBytesMax = 4 << 20
 
 // A Source is the configuration as whoever may open it has found it: descriptors, so that
 // whoever judges and reads it needs no right of its own, and nobody looks twice.

@@ -253,10 +253,10 @@ type Keeper struct {
 // or one that the keeper issues. Its index in Keeper.Certificates is its handle.
 type Certificate struct {
 	Hosts     []string // of the sites that use it, for messages; when Internal, the names in it: "::1", "localhost"
-	Internal  bool     // issued by the Authority: there are no files
+	Internal  bool     `json:",omitempty"` // issued by the Authority: there are no files
 	ACME      bool     `json:",omitempty"` // obtained from a CA, for the one name in Hosts: likewise
 	Clients   bool     `json:",omitempty"` // those that issue the certificates of clients: there is no key
-	Cert, Key string   // absolute paths, for boot and for messages; "" when Internal
+	Cert, Key string   `json:",omitempty"` // absolute paths, for boot and for messages; "" when Internal
 	Where     Place
 }
 

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sealedBytesMax bounds sealed content; a plan of ten thousand sites is smaller.
-const sealedBytesMax = 8 << 20
+// sealedBytesMax bounds sealed content; a plan of fifty thousand names has 9 MiB.
+const sealedBytesMax = 16 << 20
 
 // allSeals make memory constant for every holder of the descriptor, the maker included.
 const allSeals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
@@ -69,7 +69,7 @@ func Fix(fd int, bytes int64) error {
 }
 
 // ReadSealed returns the content behind fd. It refuses memory that somebody
-// could still change and memory of more than 8 MiB. It reads by position, so
+// could still change and memory of more than 16 MiB. It reads by position, so
 // every holder sees the whole.
 func ReadSealed(fd int) ([]byte, error) {
 	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)

@@ -47,6 +47,7 @@ type Keyring struct {
 	certificates []atomic.Pointer[tls.Certificate] // by handle; nil until the keeper sent it, and without a chain where it has none yet
 	challenges   challenges
 	names        *names        // of the last Config
+	first        int           // handle of the first certificate that may be missing; readLoop's
 	serving      atomic.Bool   // Serving was called
 	complete     chan struct{} // closed when all certificates and the ticket keys are there
 	gone         chan struct{} // closed when readLoop has ended

@@ -201,8 +201,8 @@ func (k *Keyring) checkComplete() {
 	if k.isComplete() || k.tickets == nil {
 		return
 	}
-	for i := range k.certificates {
-		if k.certificates[i].Load() == nil {
+	for ; k.first < len(k.certificates); k.first++ {
+		if k.certificates[k.first].Load() == nil {
 			return
 		}
 	}

@@ -54,7 +54,7 @@ type answer struct {
 }
 
 // Bounds of what a planner may ask, and of its answer: that has the parts of core and
-// keeper, of 8 MiB at most, in it.
+// keeper, of 16 MiB at most, in it.
 const (
 	looksMax       = 1 << 16
 	answerBytesMax = 32 << 20

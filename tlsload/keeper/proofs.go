@@ -164,12 +164,12 @@ const freshMax = 256
 func (k *Keeper) publish(name string, p pair) {
 	p.orderedFor = name
 	for _, store := range k.tables {
-		for handle, old := range store.pairs {
-			if old.orderedFor == name && !p.leaf.Equal(old.leaf) { // fill has been faster where they are equal
-				store.pairs[handle] = p.following(old)
-				k.freshen(store, handle)
-			}
+		handle, found := store.ordered[name]
+		if !found || p.leaf.Equal(store.pairs[handle].leaf) { // fill has been faster
+			continue
 		}
+		store.pairs[handle] = p.following(store.pairs[handle])
+		k.freshen(store, handle)
 	}
 }
 

@@ -17,7 +17,8 @@ import (
 // A Store is the certificates and their keys, by handle: a table. The keys do not change.
 type Store struct {
 	pairs     []pair
-	authority *authority // nil when no certificate is internal
+	ordered   map[string]int // handles of the names whose certificates come from a CA; since Keep
+	authority *authority     // nil when no certificate is internal
 
 	proving map[uint32]*pair // of challenges by TLS, by their numbers; the Keeper's
 }

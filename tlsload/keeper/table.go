@@ -26,6 +26,12 @@ type Loader func(gifts sockets.Gifts, before *Store) (*Store, error)
 // It is called before Serve, for what a keeper before this one was sent.
 func (k *Keeper) Keep(table int, store *Store) {
 	store.proving = k.proving
+	store.ordered = map[string]int{}
+	for handle := range store.pairs {
+		if name := store.pairs[handle].orderedFor; name != "" {
+			store.ordered[name] = handle
+		}
+	}
 	k.tables[table] = store
 	k.showing.stale = true
 }
