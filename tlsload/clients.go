@@ -74,7 +74,7 @@ func (d *door) hang(k *Keyring) {
 	config.ClientCAs = x509.NewCertPool()
 	seal := sha256.New()
 	fmt.Fprintln(seal, "sallyport: tickets of clients with certificates", d.clients.Required)
-	for _, der := range k.certificates[d.clients.CA].Load().Certificate {
+	for _, der := range k.certificates[d.clients.CA].Load().chain() {
 		if ca, err := x509.ParseCertificate(der); err == nil { // the keeper has looked
 			config.ClientCAs.AddCert(ca)
 		}

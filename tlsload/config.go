@@ -55,11 +55,7 @@ func (k *Keyring) base(names *names) *tls.Config {
 			if handle < 0 {
 				return nil, nil // crypto/tls answers with the alert unrecognized_name
 			}
-			certificate := k.certificates[handle].Load()
-			if len(certificate.Certificate) == 0 {
-				return nil, ErrNoCertificate
-			}
-			return certificate, nil
+			return k.certificates[handle].Load().use()
 		},
 	}
 }

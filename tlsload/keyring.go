@@ -44,7 +44,8 @@ type Keyring struct {
 	epoch        uint64
 	slots        []slot
 	free         chan *slot
-	certificates []atomic.Pointer[tls.Certificate] // by handle; nil until the keeper sent it, and without a chain where it has none yet
+	certificates []atomic.Pointer[held] // by handle; nil until the keeper sent it
+	issuers      [][][]byte             // of the latest of them; readLoop's
 	challenges   challenges
 	names        *names        // of the last Config
 	first        int           // handle of the first certificate that may be missing; readLoop's
@@ -86,7 +87,7 @@ func open(link, certificates int, log func(msg string, err error), limits limits
 		log:          log,
 		slots:        make([]slot, slotsMax),
 		free:         make(chan *slot, slotsMax),
-		certificates: make([]atomic.Pointer[tls.Certificate], certificates),
+		certificates: make([]atomic.Pointer[held], certificates),
 		complete:     make(chan struct{}),
 		gone:         make(chan struct{}),
 	}

@@ -240,7 +240,6 @@ func TestPacketsThatAreNotForACore(t *testing.T) {
 		"hello":            keywire.Hello{Epoch: k.epoch}.Append(nil),
 		"sign":             keywire.Sign{Epoch: k.epoch, ID: 1, Message: []byte{1}}.Append(nil),
 		"malformed":        keywire.Signed{Epoch: k.epoch, ID: 1}.Append(nil),
-		"no certificate":   keywire.Certificate{Epoch: k.epoch, Count: 1, Chain: [][]byte{{1}}}.Append(nil),
 		"refusal of no id": keywire.Refused{Epoch: k.epoch, Reason: keywire.Malformed}.Append(nil),
 	} {
 		if err := k.take(packet); err == nil {

@@ -1,7 +1,6 @@
 package tlsload
 
 import (
-	"crypto"
 	"errors"
 	"testing"
 	"time"
@@ -45,7 +44,7 @@ func TestLinkIsLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		begin := time.Now()
-		if got := <-sign(k.certificates[0].Load().PrivateKey.(crypto.Signer)); !errors.Is(got.err, ErrClosed) {
+		if got := <-sign(keyOf(k)); !errors.Is(got.err, ErrClosed) {
 			t.Errorf("%s: got %v", name, got.err)
 		}
 		select {

@@ -2,13 +2,10 @@ package tlsload
 
 import (
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -147,23 +144,15 @@ func (k *Keyring) certificate(packet []byte) error {
 	old := place.Load()
 	if len(m.Chain) == 0 {
 		if old == nil { // one that was there is better than none
-			place.Store(&tls.Certificate{})
+			place.Store(&held{keys: k, handle: m.Handle})
 			k.checkComplete()
 		}
 		return nil
 	}
-	if old != nil && slices.EqualFunc(old.Certificate, m.Chain, bytes.Equal) {
+	if old != nil && old.holds(m.Chain) {
 		return nil
 	}
-	certificate := &tls.Certificate{Certificate: make([][]byte, len(m.Chain))}
-	for i, der := range m.Chain {
-		certificate.Certificate[i] = bytes.Clone(der)
-	}
-	if certificate.Leaf, err = x509.ParseCertificate(certificate.Certificate[0]); err != nil {
-		return fmt.Errorf("tlsload: certificate %d: %w", m.Handle, err)
-	}
-	certificate.PrivateKey = &signer{k, m.Handle, keywire.KeyTag(certificate.Leaf.RawSubjectPublicKeyInfo), certificate.Leaf.PublicKey}
-	place.Store(certificate)
+	place.Store(&held{keys: k, handle: m.Handle, leaf: bytes.Clone(m.Chain[0]), issuers: k.share(m.Chain[1:])})
 	k.rehang(int(m.Handle))
 	k.checkComplete()
 	return nil

@@ -13,6 +13,13 @@ import (
 	"sallyport/tlsload/keywire"
 )
 
+// keyOf is what crypto/tls takes for the key of the first certificate.
+func keyOf(k *Keyring) crypto.Signer {
+	certificate, _ := k.certificates[0].Load().use()
+	key, _ := certificate.PrivateKey.(crypto.Signer)
+	return key
+}
+
 // A puppet is a keeper's end of a link that does what a test says. The Keyring
 // has its certificate already.
 func puppet(t *testing.T, limits limits) (k *Keyring, key crypto.Signer, link int) {
@@ -22,7 +29,7 @@ func puppet(t *testing.T, limits limits) (k *Keyring, key crypto.Signer, link in
 	stop := s.serve(t, link)
 	k = opened(t, core, 1, limits)
 	stop()
-	return k, k.certificates[0].Load().PrivateKey.(crypto.Signer), link
+	return k, keyOf(k), link
 }
 
 // asked waits for a Sign at the keeper's end.
@@ -135,7 +142,7 @@ func TestStalledKeeper(t *testing.T) {
 	k := opened(t, core, 1, quick)
 	stop()
 	k.limits = limits
-	key := k.certificates[0].Load().PrivateKey.(crypto.Signer)
+	key := keyOf(k)
 	// More than there are slots: those that wait for one give up, too.
 	var results []<-chan signed
 	for range slotsMax + 10 {
