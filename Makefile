@@ -56,7 +56,7 @@ denials:
 	SALLYPORT_BIN=$(CURDIR)/bin/drill go test -v -count=1 -timeout 14m ./e2e
 
 # The long runs: the image, built without network (SALLYPORT_PODMAN has flags for podman run), the
-# units in a systemd that is booted for them, a million requests, half an hour of everything at once with kills and
+# units in a systemd that is booted for them, a million requests, fifty thousand names, half an hour of everything at once with kills and
 # reloads, and ten minutes of it under the race detector.
 soak: build
 	@sh e2e/prepare soak
@@ -64,6 +64,7 @@ soak: build
 	SALLYPORT_IMAGE=1 go test -v -count=1 -timeout 10m -run 'TestImage$$' ./e2e
 	SALLYPORT_SYSTEMD=1 SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 5m -run TestSystemd ./e2e
 	SALLYPORT_TESTSSL=1 SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 5m -run TestTestSSL ./e2e
+	SALLYPORT_NAMES=50000 SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 5m -run 'TestNames$$' ./e2e
 	SALLYPORT_SOAK=30m SALLYPORT_BIN=$(CURDIR)/bin go test -v -count=1 -timeout 40m -run TestSoak ./e2e
 	CGO_ENABLED=1 go build -race -o bin/race/ ./cmd/...
 	SALLYPORT_SOAK=10m SALLYPORT_BIN=$(CURDIR)/bin/race go test -v -count=1 -timeout 20m -run TestSoak ./e2e

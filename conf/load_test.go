@@ -27,7 +27,7 @@ func TestLoad(t *testing.T) {
 		}, "sallyport.toml: cannot be read: is a directory\nhint: name the file with -c\n"},
 		{"large", func(t *testing.T, folder string) {
 			write(t, folder+"/sallyport.toml", strings.Repeat("#", fileBytesMax+1))
-		}, "sallyport.toml: is larger than 1048576 bytes\n"},
+		}, "sallyport.toml: is larger than 4194304 bytes\n"},
 		{
 			"written by others", func(t *testing.T, folder string) { chmod(t, folder+"/sallyport.toml", 0o646) },
 			"sallyport.toml: may be written by others\nhint: chmod o-w FOLDER/sallyport.toml\n",

@@ -32,7 +32,7 @@ const (
 	// namesPatience is for what each name takes time of.
 	namesPatience = 2 * time.Minute
 	// coreBytesMost bounds the memory of a core (PSS): so much, and for each name so much.
-	coreBytesMost, coreBytesPerName = 48 << 20, 4 << 10
+	coreBytesMost, coreBytesPerName = 32 << 20, 2 << 10
 )
 
 // Customers are many names, and the CA that has certified them.
@@ -223,19 +223,13 @@ func (c *customers) processorTime() map[string]time.Duration {
 	return used
 }
 
-// memory says what each process has, in bytes (PSS), and holds the cores to their bound.
+// memory says what each process has (PSS), and holds the cores to their bound.
 func (c *customers) memory(when string, count int) {
 	c.t.Helper()
 	var said []string
 	wardens := 0
 	for _, p := range ours() {
-		facts, err := status(fmt.Sprintf("/proc/%d/smaps_rollup", p.pid))
-		if os.IsNotExist(err) {
-			continue
-		}
-		c.must(err)
-		size, err := strconv.Atoi(strings.TrimSuffix(facts["Pss"], " kB"))
-		c.must(err)
+		size := c.kibibytes(p)
 		if p.name == "sallyport" {
 			wardens += size
 			continue
@@ -247,6 +241,29 @@ func (c *customers) memory(when string, count int) {
 	}
 	slices.Sort(said)
 	c.t.Logf("%d names, %s: %s, wardens %.1f MiB", count, when, strings.Join(said, ", "), float64(wardens)/1024)
+}
+
+// kibibytes is the memory of a process; 0 of one that has just ended.
+func (c *customers) kibibytes(p process) int {
+	c.t.Helper()
+	facts, err := status(fmt.Sprintf("/proc/%d/smaps_rollup", p.pid))
+	if os.IsNotExist(err) {
+		return 0
+	}
+	c.must(err)
+	size, err := strconv.Atoi(strings.TrimSuffix(facts["Pss"], " kB"))
+	c.must(err)
+	return size
+}
+
+// rested waits until the keeper has given back what the start has left, if it is much.
+func (c *customers) rested(count int) {
+	c.t.Helper()
+	keeper := named(c.t, "sallyport-keeper")
+	before := c.kibibytes(keeper)
+	if !until(patience, func() bool { return count < namesUsual*10 || c.kibibytes(keeper) < before*4/5 }) {
+		c.t.Errorf("the keeper keeps %d KiB", c.kibibytes(keeper))
+	}
 }
 
 // all holds that every name gets its own certificate.
@@ -293,6 +310,8 @@ func TestNames(t *testing.T) {
 
 	h := c.open(c.names)
 	c.memory("ready", count)
+	c.rested(count)
+	c.memory("rested", count)
 	c.latency(h, c.names, handshakes)
 	c.all(h, c.names)
 	c.memory("all used", count)

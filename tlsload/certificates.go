@@ -59,23 +59,3 @@ func (h *held) chain() [][]byte { return slices.Concat([][]byte{h.leaf}, h.issue
 func (h *held) holds(chain [][]byte) bool {
 	return bytes.Equal(h.leaf, chain[0]) && slices.EqualFunc(h.issuers, chain[1:], bytes.Equal)
 }
-
-// issuersMost bounds the lists that are looked through; beyond it they are shared no more.
-const issuersMost = 16
-
-// share is a copy of a list, the same for all that are alike: there are few CAs.
-func (k *Keyring) share(issuers [][]byte) [][]byte {
-	alike := func(other [][]byte) bool { return slices.EqualFunc(issuers, other, bytes.Equal) }
-	if i := slices.IndexFunc(k.issuers, alike); i >= 0 {
-		return k.issuers[i]
-	}
-	list := make([][]byte, len(issuers))
-	for i, der := range issuers {
-		list[i] = bytes.Clone(der)
-	}
-	if len(k.issuers) >= issuersMost {
-		k.issuers = k.issuers[1:]
-	}
-	k.issuers = append(k.issuers, list)
-	return list
-}

@@ -85,12 +85,6 @@ func TestCertificateSent(t *testing.T) {
 	if &one.issuers[0][0] != &two.issuers[0][0] {
 		t.Error("who issues two is kept twice")
 	}
-	for i := range 2 * issuersMost {
-		sent(1, first.Certificate[0], fmt.Append(nil, "issuer", i))
-	}
-	if len(k.issuers) > issuersMost {
-		t.Errorf("%d lists are looked through", len(k.issuers))
-	}
 	if got, err := config.GetCertificate(hello); err != nil || len(got.Certificate) != 2 || string(got.Certificate[1]) != "issuer" {
 		t.Errorf("got %v, %v", got, err)
 	}

@@ -45,7 +45,7 @@ type Keyring struct {
 	slots        []slot
 	free         chan *slot
 	certificates []atomic.Pointer[held] // by handle; nil until the keeper sent it
-	issuers      [][][]byte             // of the latest of them; readLoop's
+	issuers      keywire.Issuers        // of them; readLoop's
 	challenges   challenges
 	names        *names        // of the last Config
 	first        int           // handle of the first certificate that may be missing; readLoop's

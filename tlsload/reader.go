@@ -152,7 +152,7 @@ func (k *Keyring) certificate(packet []byte) error {
 	if old != nil && old.holds(m.Chain) {
 		return nil
 	}
-	place.Store(&held{keys: k, handle: m.Handle, leaf: bytes.Clone(m.Chain[0]), issuers: k.share(m.Chain[1:])})
+	place.Store(&held{keys: k, handle: m.Handle, leaf: bytes.Clone(m.Chain[0]), issuers: k.issuers.Share(m.Chain[1:])})
 	k.rehang(int(m.Handle))
 	k.checkComplete()
 	return nil

@@ -27,6 +27,7 @@ type Keeper struct {
 	adoptions int       // where links come from; -1: there are no others than those of New
 	request   []byte    // the packet that is answered
 	reply     []byte    // room for the answer
+	issuers   keywire.Issuers
 
 	// Of certificates from a CA; nil, or empty, without any.
 	changes *changes

@@ -163,6 +163,7 @@ const freshMax = 256
 // every core.
 func (k *Keeper) publish(name string, p pair) {
 	p.orderedFor = name
+	p.chain = slices.Concat(p.chain[:1], k.issuers.Share(p.chain[1:]))
 	for _, store := range k.tables {
 		handle, found := store.ordered[name]
 		if !found || p.leaf.Equal(store.pairs[handle].leaf) { // fill has been faster

@@ -181,6 +181,7 @@ func TestPublish(t *testing.T) {
 	}
 	tags = append(tags, keywire.KeyTag(k.tables[sockets.FirstTable].pairs[0].leaf.RawSubjectPublicKeyInfo))
 	k.tables[sockets.FirstTable].pairs[0].orderedFor = "a.test"
+	k.Keep(sockets.FirstTable, k.tables[sockets.FirstTable])
 	publish("P-256")
 	publish("RSA-2048")
 	for i, want := range []keywire.Op{keywire.OpRefused, keywire.OpSigned, keywire.OpSigned} {

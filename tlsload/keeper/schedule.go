@@ -6,7 +6,10 @@ import (
 	"errors"
 	"io/fs"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -98,21 +101,46 @@ func (k *Keeper) Obtain(ctx context.Context, with Issuance) error {
 	}
 	s.obtainer = newObtainer(with.Plan, with.Folder, s.errands)
 	k.kept = s.obtainer.load
-	for _, name := range k.names() {
-		s.add(name, func(change func()) { change() })
+	names := k.names()
+	for i, found := range s.loadAll(names) {
+		s.take(names[i], found, func(change func()) { change() })
 	}
+	k.rest.forgot = true // what has been read is garbage
 	k.served = func() { close(s.began) }
 	go s.errands.loop()
 	go s.scheduleLoop(ctx)
 	return nil
 }
 
-// add takes a name on, and finds what is kept for it. do is how what is the Keeper's is
+// A found is what is kept for a name, or why there is nothing.
+type found struct {
+	pair pair
+	err  error
+}
+
+// loadAll finds what is kept for names, on all processors: at a start nobody else needs them.
+func (s *schedule) loadAll(names []string) []found {
+	all := make([]found, len(names))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU()))
+	var next atomic.Int64
+	var readers sync.WaitGroup
+	for range runtime.NumCPU() {
+		readers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(names)); i = next.Add(1) - 1 {
+				all[i].pair, all[i].err = s.obtainer.load(names[i])
+			}
+		})
+	}
+	readers.Wait()
+	return all
+}
+
+// take takes a name on, with what was found for it. do is how what is the Keeper's is
 // changed. What cannot be used is said, and obtained anew.
-func (s *schedule) add(name string, do func(func())) {
+func (s *schedule) take(name string, f found, do func(func())) {
 	n := &named{name: name}
 	s.names = append(s.names, n)
-	p, err := s.obtainer.load(name)
+	p, err := f.pair, f.err
 	now := time.Now()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -151,7 +179,9 @@ func (s *schedule) follow(names []string) {
 	s.names = slices.DeleteFunc(s.names, func(n *named) bool { return n.dropped && !n.busy })
 	for _, name := range names {
 		if !known[name] {
-			s.add(name, s.keeper.changes.do)
+			var f found
+			f.pair, f.err = s.obtainer.load(name)
+			s.take(name, f, s.keeper.changes.do)
 		}
 	}
 }

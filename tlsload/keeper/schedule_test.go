@@ -34,7 +34,7 @@ func TestScheduleLoads(t *testing.T) {
 	k := New(store, nil, zerolog.Nop())
 	s := &schedule{keeper: k, obtainer: o, log: zerolog.Nop(), ledger: newLedger(folder, plan.CA)}
 	for handle, name := range []string{"good.test", "bad.test", "new.test"} {
-		s.add(name, func(change func()) { change() })
+		s.take(name, s.loadAll([]string{name})[0], func(change func()) { change() })
 		n := s.names[handle]
 		has := store.pairs[handle].key != nil
 		if has != (handle == 0) || has != (n.leaf != nil) || has != n.due.After(time.Now()) {
@@ -52,6 +52,7 @@ func TestTablesOfOneName(t *testing.T) {
 	k, cores := served(t, 2)
 	first, second := k.tables[sockets.FirstTable], &Store{pairs: []pair{{}, {}, {orderedFor: "a.test"}}}
 	first.pairs[0].orderedFor = "a.test"
+	k.Keep(sockets.FirstTable, first)
 	k.Keep(2, second)
 	k.sessions[1].store = second
 	cert, key := issue(t, keys()["P-256"])
