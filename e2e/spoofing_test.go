@@ -20,6 +20,7 @@ func spoofed() []string {
 		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Forwarded-Protocol", "X-Forwarded-Scheme",
 		"X-Forwarded-Ssl", "X-Forwarded-Prefix", "X-Forwarded-Server", "X-Forwarded-By", "X-Forwarded-User", "X-Real-IP", "Forwarded",
 		"Client-IP", "X-Request-Id", "X-Request-Start", "X-Sendfile-Type", "X-Accel-Mapping", "Proxy",
+		"Client-Cert", "Client-Cert-Chain", "X-Client-Cert", "X-Client-Cert-Subject", "X-SSL-Client-Verify", "X-SSL-Cert", "SSL-Client-Subject-DN",
 		"SCRIPT_NAME", "PATH_INFO", "REMOTE_USER", "REMOTE_ADDR", "CONTENT_LENGTH", "HTTP_HOST",
 	}
 }
@@ -45,13 +46,13 @@ type spoofer struct {
 }
 
 // spoofingHouse starts a house in front of a recorder.
-func (s *scene) spoofingHouse(name, head string) (*house, *recorder) {
+func (s *scene) spoofingHouse(name, head string, rest ...string) (*house, *recorder) {
 	s.t.Helper()
 	app := new(recorder)
 	listener, err := app.listen(s.path(name + ".sock"))
 	s.must(err)
 	s.t.Cleanup(func() { listener.Close() })
-	s.write("sallyport.toml", head+"[[site]]\nhost = \"shop.test\"\ntls = { cert = \"shop.pem\", key = \"shop.key\" }\nredirect = false\napp = \"unix:{dir}/"+name+".sock\"\n")
+	s.write("sallyport.toml", head+"[[site]]\nhost = \"shop.test\"\ntls = { cert = \"shop.pem\", key = \"shop.key\" }\nredirect = false\napp = \"unix:{dir}/"+name+".sock\"\n"+strings.Join(rest, ""))
 	return s.start(), app
 }
 
@@ -71,6 +72,13 @@ func TestSpoofing(t *testing.T) {
 		if lines := h.find("request answered", "dropped=1"); len(lines) == 0 {
 			t.Errorf("no line counts what was dropped:\n%s", h.tail())
 		}
+	})
+	t.Run("strangers whose bodies are not buffered", func(t *testing.T) { // so that trailers come through
+		s := newScene(t)
+		s.certificate("shop", p256(t), "shop.test")
+		h, app := s.spoofingHouse("shop", "listen = { http = [\"127.0.0.1:0\"], https = [\"127.0.0.1:0\"] }\n",
+			"[[site.route]]\npath = \"/\"\napp = \"unix:{dir}/shop.sock\"\nbuffer = false\n")
+		s.spoof(t, spoofer{"plain", func() (net.Conn, error) { return net.Dial("tcp", h.http) }, "127.0.0.1", "http"}, app)
 	})
 	t.Run("behind a balancer", func(t *testing.T) { // which says no more than who they are
 		s := newScene(t)

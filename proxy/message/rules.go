@@ -92,7 +92,7 @@ const notInTrailer = framing | Hop | Set(1<<Host|1<<Trailer|1<<MaxForwards|1<<XS
 
 // Hop are the fields that one proxy writes for those behind it.
 const Hop = Set(1<<Forwarded | 1<<Via | 1<<ClientIP | 1<<XForwardedFor | 1<<XForwardedHost | 1<<XForwardedPort |
-	1<<XForwardedProto | 1<<XForwardedOther | 1<<XRealIP | 1<<XRequestID | 1<<XRequestStart | 1<<Proxy)
+	1<<XForwardedProto | 1<<XForwardedOther | 1<<XRealIP | 1<<XRequestID | 1<<XRequestStart | 1<<Proxy | 1<<ClientCert)
 
 // notOptions are the fields that Connection may not name: those that every message
 // needs, and those that say who the client is. "A sender MUST NOT send a connection
