@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -123,9 +124,14 @@ func loadClients(named conf.Certificate, files Files) (pair, []pairFlaw) {
 	return p, nil
 }
 
-// expired is the flaw of a certificate that no client takes any more.
+// expired is the flaw of a certificate that no client takes any more, or of those who issue the
+// certificates of clients when it is so of all of them: a file that has a new one has the old one for a while.
 func (p pair) expired(named conf.Certificate, now time.Time) []pairFlaw {
-	if !now.After(p.leaf.NotAfter) {
+	valid := func(der []byte) bool {
+		ca, err := x509.ParseCertificate(der)
+		return err == nil && !now.After(ca.NotAfter)
+	}
+	if !now.After(p.leaf.NotAfter) || named.Clients && slices.ContainsFunc(p.chain[1:], valid) {
 		return nil
 	}
 	return []pairFlaw{{named.Files()[0].Key, flaw{
