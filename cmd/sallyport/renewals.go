@@ -33,6 +33,9 @@ const (
 	// lookEvery is how often the paths are looked at, and lookMore what is added for each.
 	lookEvery = time.Second
 	lookMore  = time.Millisecond
+	// checkTime is for a keeper to check. A file on a disk that does not answer could keep it for ever,
+	// and with it all others.
+	checkTime = 30 * time.Second
 )
 
 // renewals is what the keeper's warden knows of the files that it holds.
@@ -43,6 +46,7 @@ type renewals struct {
 	looked time.Time
 
 	pid   int           // of the keeper that checks; 0: none does
+	until time.Time     // when it is killed
 	table int           // whose files it checks
 	paths []string      // of these
 	fresh sockets.Gifts // by the names that they have in the table
@@ -108,15 +112,24 @@ func (r *renewals) forget(table int) {
 	}
 }
 
-// next is when the paths are looked at again.
+// next is when the paths are looked at again, or a check has taken too long.
 func (r *renewals) next() time.Time {
+	if r.pid != 0 {
+		return r.until
+	}
 	return r.looked.Add(lookEvery + time.Duration(len(r.marks))*lookMore)
 }
 
 // tendRenewals looks at the paths when it is time.
 func (w *warden) tendRenewals(now time.Time) {
 	r := &w.renewals
-	if len(r.marks) == 0 || r.pid != 0 || now.Before(r.next()) {
+	if len(r.marks) == 0 && r.pid == 0 || now.Before(r.next()) {
+		return
+	}
+	if r.pid != 0 {
+		w.log.Error("check of certificates takes too long", "pid", r.pid, "limit", checkTime, "files", r.paths)
+		_ = unix.Kill(r.pid, unix.SIGKILL) // it may have ended: checked hears of it in either case
+		r.until = now.Add(checkTime)
 		return
 	}
 	r.looked = now
@@ -183,6 +196,7 @@ func (w *warden) renew(table int, ready map[watched]bool) bool {
 	}
 	r.table, r.paths, r.fresh = table, paths, fresh
 	var err error
+	r.until = r.looked.Add(checkTime)
 	if r.pid, err = w.startCheck(handles); err != nil {
 		w.log.Error("certificates not checked", "error", err)
 		fresh.Close()

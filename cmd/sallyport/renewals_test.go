@@ -2,9 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -85,5 +89,29 @@ func TestRenewals(t *testing.T) {
 	r.forget(2)
 	if ready(); len(r.marks)+len(r.news) > 0 {
 		t.Errorf("forgotten, but not %v, %v", r.marks, r.news)
+	}
+}
+
+// A check that does not end is killed when its time is over, not before.
+func TestCheckTakesTooLong(t *testing.T) {
+	stalled := exec.Command("/bin/sleep", "60")
+	if err := stalled.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stalled.Process.Kill() }()
+	w := &warden{log: newLog(io.Discard)}
+	now := time.Now()
+	w.renewals = renewals{pid: stalled.Process.Pid, until: now.Add(checkTime)}
+	w.tendRenewals(now)
+	if err := stalled.Process.Signal(unix.Signal(0)); err != nil {
+		t.Errorf("it is gone at once: %v", err)
+	}
+	w.tendRenewals(now.Add(checkTime))
+	_ = stalled.Wait()
+	if status, _ := stalled.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGKILL {
+		t.Errorf("it ended by %v", status.Signal())
+	}
+	if next := w.renewals.next(); !next.After(now.Add(checkTime)) {
+		t.Error("it is killed again at once")
 	}
 }

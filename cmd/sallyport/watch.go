@@ -97,7 +97,7 @@ func (w *warden) next() time.Time {
 		return w.deadline
 	}
 	next := w.reloadNext(w.healed.Add(healEvery))
-	if at := w.renewals.next(); len(w.renewals.marks) > 0 && w.renewals.pid == 0 && at.Before(next) {
+	if at := w.renewals.next(); len(w.renewals.marks) > 0 && at.Before(next) {
 		next = at
 	}
 	for _, ward := range w.wards {
