@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -223,4 +224,71 @@ func (s *scene) visit(h *house, version uint16, cert tls.Certificate) error {
 		return fmt.Errorf("status %s", answer.Status)
 	}
 	return nil
+}
+
+// A trusted proxy may say whose certificate it has seen, but not to a site that asks for them
+// itself: there is no way in but by its door.
+func TestClientsBehindProxies(t *testing.T) {
+	s, h := guard(t, "1.2")
+	if h.stop() != 0 {
+		t.Error("the house did not end well")
+	}
+	s.write("sallyport.toml", "trusted_proxies = [\"127.0.0.0/8\"]\n"+s.read("sallyport.toml"))
+	s.start()
+	lie := `-H "X-Forwarded-Proto: https" -H "Client-Cert: :AAAA:" -H "X-Client-Cert-Subject: CN=root" -H "X-SSL-Client-Verify: SUCCESS" `
+	for _, c := range []struct{ command, status, says string }{
+		{"http://staff.test/", "421", ""},
+		{"http://door.test/", "421", ""},
+		{"https://door.test/", "200", ""},
+		{"--cert alice.pem --key alice.key https://staff.test/", "200", `X-Admin: yes,O=Shop`},
+		{"https://shop.test/", "200", "CN=root"},
+		{"http://shop.test/", "200", "CN=root"},
+	} {
+		out, _ := s.shell(`curl -w '\n%{http_code}' ` + lie + c.command)
+		if !strings.HasSuffix(out, "\n"+c.status) || !strings.Contains(out, c.says) || c.says != "CN=root" && strings.Contains(out, "CN=root") {
+			t.Errorf("%s: got %s, want %s with %q", c.command, out, c.status, c.says)
+		}
+	}
+}
+
+// With who has issued them go the sessions of those who were let in.
+func TestClientsSessionsEnd(t *testing.T) {
+	s, h := guard(t, "1.2")
+	alice, err := tls.LoadX509KeyPair(s.path("alice.pem"), s.path("alice.key"))
+	s.must(err)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		config := s.client("staff.test")
+		config.MaxVersion, config.Certificates, config.ClientSessionCache = version, []tls.Certificate{alice}, tls.NewLRUClientSessionCache(4)
+		ask := func() (resumed bool, err error) {
+			conn, err := tls.Dial("tcp", h.https, config)
+			if err != nil {
+				return false, err
+			}
+			defer conn.Close()
+			if _, err = io.WriteString(conn, "GET / HTTP/1.0\r\nHost: staff.test\r\n\r\n"); err == nil {
+				_, err = io.ReadAll(conn)
+			}
+			return conn.ConnectionState().DidResume, err
+		}
+		for _, want := range []bool{false, true} {
+			if resumed, err := ask(); resumed != want || err != nil {
+				t.Errorf("%s: resumed %v, %v", tls.VersionName(version), resumed, err)
+			}
+		}
+		swap := func(from, who string) {
+			s.must(os.WriteFile(s.path("staff.new"), []byte(s.read(from)), 0o644))
+			s.must(os.Rename(s.path("staff.new"), s.path("staff.pem")))
+			s.must(os.Chmod(s.path("staff.pem"), 0o644))
+			await(t, "another issuer", func() bool {
+				_, code := s.shell("curl --cert " + who + ".pem --key " + who + ".key https://staff.test/")
+				return code == 0
+			})
+		}
+		s.must(os.WriteFile(s.path("staff.old"), []byte(s.read("staff.pem")), 0o644))
+		swap("others.pem", "mallory")
+		if resumed, err := ask(); err == nil || resumed {
+			t.Errorf("%s: with another issuer: resumed %v, %v", tls.VersionName(version), resumed, err)
+		}
+		swap("staff.old", "alice")
+	}
 }
