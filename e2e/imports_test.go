@@ -179,3 +179,28 @@ func goList(t *testing.T, args ...string) []string {
 	}
 	return strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' })
 }
+
+// TestCoreLinks: who answers the internet has nothing of a CA's protocol in it, nor of what speaks it.
+// The same question finds all of it in keeper and registrar.
+func TestCoreLinks(t *testing.T) {
+	links := func(program string) (found []string) {
+		for _, path := range goList(t, "-deps", "./cmd/"+program) {
+			for _, module := range []string{"github.com/caddyserver/certmagic", "github.com/mholt/acmez", "go.uber.org/zap", "github.com/libdns/"} {
+				if strings.HasPrefix(path, module) {
+					found = append(found, path)
+				}
+			}
+		}
+		return found
+	}
+	for _, program := range []string{"sallyport", "sallyport-core"} {
+		if found := links(program); len(found) > 0 {
+			t.Errorf("%s links %v", program, found)
+		}
+	}
+	for _, program := range []string{"sallyport-keeper", "sallyport-registrar"} {
+		if len(links(program)) == 0 {
+			t.Errorf("nothing is found in %s, which has it", program)
+		}
+	}
+}
