@@ -3,10 +3,12 @@ package keeper
 import (
 	"crypto"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
+	"unique"
 
 	"sallyport/tlsload/keywire"
 )
@@ -67,9 +69,23 @@ func unbundle(text []byte) (pair, error) {
 	if p.leaf, err = x509.ParseCertificate(p.chain[0]); err != nil {
 		return pair{}, fmt.Errorf("the certificate is damaged: %w", err)
 	}
+	p.leaf = slim(p.leaf)
 	public, ok := p.leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !public.Equal(p.key.Public()) {
 		return pair{}, errors.New("key and certificate do not fit")
 	}
 	return p, nil
+}
+
+// slim is a certificate with no more than is asked of one from a CA: there may be fifty thousand,
+// and what was parsed is most of their memory.
+func slim(c *x509.Certificate) *x509.Certificate {
+	return &x509.Certificate{
+		Raw: c.Raw, RawSubjectPublicKeyInfo: c.RawSubjectPublicKeyInfo,
+		PublicKeyAlgorithm: c.PublicKeyAlgorithm, PublicKey: c.PublicKey,
+		SerialNumber: c.SerialNumber, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+		Issuer:   pkix.Name{CommonName: unique.Make(c.Issuer.CommonName).Value()},
+		Subject:  pkix.Name{CommonName: c.Subject.CommonName},
+		DNSNames: c.DNSNames, IPAddresses: c.IPAddresses,
+	}
 }
