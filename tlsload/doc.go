@@ -60,6 +60,16 @@
 // With them come the two keys of QUIC (QUICKeys), the same for all cores: a core that follows
 // another one resets what that one has left, and knows its clients' addresses again.
 //
+// # Many names
+//
+// A handshake finds its certificate by one look-up in a map, 50 ns with one name and with
+// fifty thousand (a name of a wildcard takes two, a site that asks for certificates of clients two more), and
+// nothing is allocated. What crypto/tls needs of a certificate is made when its first client comes, which takes
+// 15 µs, and issuers are kept once. With fifty thousand names from a CA, on two processors, a start takes 2.5 to 2.9 s
+// and a reload 2.2 s, a core has 50 MiB, and 104 when each name has been used; the keeper has 220 MiB, 330 when each key has, 420 after
+// a reload. A full handshake takes 0.72 to 0.79 ms instead of 0.66 (medians), for memory is colder and garbage is collected
+// over more of it.
+//
 // # Cost
 //
 // Signing is variant (a) of evidence/privileges.md section 11. With 8 handshakes in
