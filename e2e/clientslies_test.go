@@ -42,7 +42,11 @@ func TestClientsByOtherNames(t *testing.T) {
 		}
 		conn.Close()
 	}
-	// HTTP/2, whose clients use one connection for all names of a certificate.
+}
+
+// HTTP/2, whose clients use one connection for all names of a certificate.
+func TestClientsCoalesced(t *testing.T) {
+	s, h := guard(t, "1.2")
 	config := s.client("shop.test")
 	config.NextProtos = []string{"h2"}
 	conn, err := tls.Dial("tcp", h.https, config)
@@ -64,7 +68,12 @@ func TestClientsByOtherNames(t *testing.T) {
 			t.Errorf("HTTP/2, %s: %s over %s, want %d", c.host, answer.Status, answer.Proto, c.want)
 		}
 	}
-	// Names as a client may write them in its handshake.
+}
+
+// Handshakes by which a client could come to another door than its requests: names in capitals, that
+// of a CA's challenge, and renegotiation, in which TLS 1.2 could ask for a certificate later.
+func TestClientsHandshakes(t *testing.T) {
+	s, h := guard(t, "1.2")
 	for _, name := range []string{"STAFF.test", "Staff.Test"} {
 		config := s.client("staff.test")
 		config.ServerName, config.InsecureSkipVerify = name, true
@@ -76,14 +85,12 @@ func TestClientsByOtherNames(t *testing.T) {
 			conn.Close()
 		}
 	}
-	// A handshake for the CA's challenge is none of a site.
-	config = s.client("staff.test")
+	config := s.client("staff.test")
 	config.NextProtos = []string{"acme-tls/1"}
 	if conn, err := tls.Dial("tcp", h.https, config); err == nil {
 		t.Errorf("negotiates %q", conn.ConnectionState().NegotiatedProtocol)
 		conn.Close()
 	}
-	// Renegotiation, in which TLS 1.2 could ask for a certificate later.
 	openssl := s.as(exec.Command("/usr/bin/timeout", "10", "openssl", "s_client", "-connect", h.https, "-servername", "shop.test", "-tls1_2"))
 	stdin, err := openssl.StdinPipe() // stays open: openssl would leave
 	s.must(err)
