@@ -121,7 +121,7 @@ func TestKnown(t *testing.T) {
 		}
 	}
 	for key, want := range map[string]Name{
-		"Client-Cert-Chain": ClientCert, "X-Client-Cert": ClientCert, "X-Client-Cert-Subject": ClientCert,
+		"Client-Cert-Chain": ClientCert, "X-Client-Cert": ClientCert, "X-Client-Cert-Subject": ClientCert, "X-Client-Verify": ClientCert, "X-Client-DN": ClientCert, "X-ARR-ClientCert": ClientCert,
 		"X-SSL-Client-Verify": ClientCert, "x-ssl-client-s-dn": ClientCert, "SSL-CLIENT-VERIFY": ClientCert,
 		"X-SSL": Other, "SSL-Client": Other, "X-Client-Name": Other, "abc-client-x": Other,
 	} {

@@ -39,7 +39,8 @@ const (
 	XSendfileType
 )
 
-// A spelling is a name in lower case.
+// A spelling is a name in lower case. Those of ClientCert are what the manuals of nginx, Apache,
+// HAProxy, ingress-nginx and Azure call what RFC 9440 calls Client-Cert.
 type spelling struct {
 	lower string
 	name  Name
@@ -56,17 +57,23 @@ var spellings = [...][]spelling{
 	7:  {{"upgrade", Upgrade}, {"trailer", Trailer}},
 	9:  {{"forwarded", Forwarded}, {"x-real-ip", XRealIP}, {"client-ip", ClientIP}},
 	10: {{"connection", Connection}, {"keep-alive", KeepAlive}},
-	11: {{"client-cert", ClientCert}},
+	11: {{"client-cert", ClientCert}, {"x-client-dn", ClientCert}},
 	12: {{"content-type", ContentType}, {"x-request-id", XRequestID}, {"max-forwards", MaxForwards}},
 	13: {{"x-client-cert", ClientCert}},
 	14: {{"content-length", ContentLength}},
 	15: {
 		{"x-forwarded-for", XForwardedFor},
+		{"x-client-verify", ClientCert},
 		{"x-request-start", XRequestStart},
 		{"x-sendfile-type", XSendfileType},
 		{"x-accel-mapping", XAccelMapping},
 	},
-	16: {{"x-forwarded-host", XForwardedHost}, {"x-forwarded-port", XForwardedPort}, {"proxy-connection", ProxyConnection}},
+	16: {
+		{"x-forwarded-host", XForwardedHost},
+		{"x-forwarded-port", XForwardedPort},
+		{"proxy-connection", ProxyConnection},
+		{"x-arr-clientcert", ClientCert},
+	},
 	17: {
 		{"transfer-encoding", TransferEncoding},
 		{"x-forwarded-proto", XForwardedProto},
@@ -95,8 +102,7 @@ func known(key []byte) Name {
 	return Other
 }
 
-// prefixes begin the names of a kind. Those of ClientCert are what the manuals of nginx,
-// Apache, HAProxy and ingress-nginx call what RFC 9440 calls Client-Cert.
+// prefixes begin the names of a kind.
 var prefixes = [...]spelling{
 	{"x-forwarded-", XForwardedOther},
 	{"x-client-cert-", ClientCert},
