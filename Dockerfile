@@ -2,7 +2,7 @@
 #
 #   docker build -t sallyport .
 #   docker run --read-only --cap-drop=all --security-opt no-new-privileges \
-#       -p 80:8080 -p 443:8443 -v ./etc:/etc/sallyport:ro -v ./run:/run/app sallyport
+#       -p 80:8080 -p 443:8443 -p 443:8443/udp -v ./etc:/etc/sallyport:ro -v ./run:/run/app sallyport
 #
 # Etc has a sallyport.toml that listens on ports from 1024 up; run is where the
 # app makes its socket. conf/examples has one for compose, podman's systemd
@@ -28,7 +28,7 @@ COPY --from=build --chown=65532:65532 /out/own/ /var/lib/
 ENV RUNTIME_DIRECTORY=/run/sallyport STATE_DIRECTORY=/var/lib/sallyport
 VOLUME ["/run/sallyport", "/var/lib/sallyport"]
 USER 65532:65532
-EXPOSE 8080 8443
+EXPOSE 8080 8443 8443/udp
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["/bin/sallyport", "status", "--ready", "-c", "/etc/sallyport/sallyport.toml"]
 ENTRYPOINT ["/bin/sallyport"]
