@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/http2/hpack"
-
 	"sallyport/proxy/message"
 	"sallyport/sockets/loop"
 )
@@ -34,8 +32,7 @@ type ClientConn struct {
 	mu sync.Mutex
 
 	in      input
-	head    head // whose fields the decoder hands out
-	decoder *hpack.Decoder
+	head    head
 	out     output
 	ending  ending
 	limited limited

@@ -34,20 +34,9 @@ func (c *ClientConn) beginData(h *header, payload []byte) (more bool, f fault) {
 	if h.stream == 0 || c.isIdle(h.stream) {
 		return false, protocolFault
 	}
-	d := data{stream: h.stream, left: h.length, end: h.has(flagEndStream)}
-	used := headerBytes
-	if h.has(flagPadded) {
-		switch {
-		case h.length == 0:
-			return false, sizeFault
-		case len(payload) == 0:
-			return false, noFault
-		case int(payload[0]) >= h.length:
-			return false, protocolFault
-		}
-		d.padding = int(payload[0])
-		d.left--
-		used++
+	d, used, ok, f := newData(h, payload)
+	if !ok {
+		return false, f
 	}
 	// "The entire DATA frame payload is included in flow control, including the Pad Length
 	// and Padding fields" RFC 9113, section 6.1
@@ -69,6 +58,26 @@ func (c *ClientConn) beginData(h *header, payload []byte) (more bool, f fault) {
 		c.endData()
 	}
 	return true, noFault
+}
+
+// newData reads the length of the padding of a DATA frame, if it is there. used is how much
+// comes before its content.
+func newData(h *header, payload []byte) (d data, used int, ok bool, f fault) {
+	d = data{stream: h.stream, left: h.length, end: h.has(flagEndStream)}
+	if !h.has(flagPadded) {
+		return d, headerBytes, true, noFault
+	}
+	switch {
+	case h.length == 0:
+		return d, 0, false, sizeFault
+	case len(payload) == 0:
+		return d, 0, false, noFault
+	case int(payload[0]) >= h.length:
+		return d, 0, false, protocolFault
+	}
+	d.padding = int(payload[0])
+	d.left--
+	return d, headerBytes + 1, true, noFault
 }
 
 // admitData checks whether a stream may have a DATA frame, and resets it if not.
@@ -150,7 +159,7 @@ func (c *ClientConn) leave(n int) {
 
 // A body is that of a request, as far as it has come.
 type body struct {
-	chunks   []chunk
+	chunks   chunks
 	taken    int   // of the first chunk, by the last Next
 	length   int64 // by Content-Length, 0 where there is none to come; -1 when only its end will tell
 	got      int64 // bytes, all in all
@@ -164,12 +173,6 @@ type body struct {
 	pace     message.Rate
 	expect   bool // a 100 Continue is owed
 	reader   waiter
-}
-
-// A chunk is a piece of a body; buf[from:] is unused.
-type chunk struct {
-	buf  []byte
-	from int
 }
 
 // takes reports whether what comes of the body is wanted.
@@ -186,25 +189,8 @@ func (s *stream) receive(p []byte) {
 		s.conn.leave(len(p))
 		return
 	}
-	for len(p) > 0 {
-		last := len(b.chunks) - 1
-		if last < 0 || len(b.chunks[last].buf) == cap(b.chunks[last].buf) {
-			b.chunks = append(b.chunks, chunk{buf: s.newChunk(last >= 0 || b.got > firstBytes)})
-			last++
-		}
-		buf := b.chunks[last].buf
-		n := min(len(p), cap(buf)-len(buf))
-		b.chunks[last].buf = append(buf, p[:n]...)
-		p = p[n:]
-	}
+	b.chunks.put(p, b.got, &s.conn.engine.buffers)
 	b.reader.signal()
-}
-
-func (s *stream) newChunk(large bool) []byte {
-	if large {
-		return s.conn.engine.buffers.takeChunk()
-	}
-	return s.conn.engine.buffers.takeFirst()
 }
 
 // endBody is when the client has sent all of the body: "A request [...] is also malformed if
@@ -247,27 +233,17 @@ func (s *stream) settle() {
 	if b.taken == 0 {
 		return
 	}
-	first := &b.chunks[0]
-	first.from += b.taken
+	b.chunks.use(b.taken, &s.conn.engine.buffers)
 	s.conn.leave(b.taken)
 	s.returnWindow(b.taken)
 	b.taken = 0
-	if first.from == len(first.buf) {
-		s.conn.engine.buffers.give(first.buf)
-		b.chunks = append(b.chunks[:0], b.chunks[1:]...)
-	}
 }
 
 // drop throws away what has come of the body, and what will.
 func (s *stream) drop() {
 	b := &s.body
 	b.dropped, b.taken = true, 0
-	for i := range b.chunks {
-		s.conn.leave(len(b.chunks[i].buf) - b.chunks[i].from)
-		s.conn.engine.buffers.give(b.chunks[i].buf)
-		b.chunks[i].buf = nil
-	}
-	b.chunks = b.chunks[:0]
+	s.conn.leave(b.chunks.drop(&s.conn.engine.buffers))
 }
 
 // Next is message.Source: the request's body, or the client's bytes once it is a tunnel.
@@ -286,8 +262,7 @@ func (s *stream) Next() ([]byte, error) {
 		case b.refusal != nil:
 			return nil, b.refusal
 		case s.ahead() > 0:
-			first := &b.chunks[0]
-			piece := first.buf[first.from:min(len(first.buf), first.from+s.ahead())]
+			piece := b.chunks.first(s.ahead())
 			b.taken = len(piece)
 			b.read += int64(len(piece))
 			return piece, nil

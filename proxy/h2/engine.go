@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/net/http2/hpack"
-
 	"sallyport/conf"
 	"sallyport/proxy/message"
 	"sallyport/sockets/loop"
@@ -55,7 +53,7 @@ func (e *Engine) StartSecure(session net.Conn, records *loop.Records, peer messa
 func (e *Engine) start(c *ClientConn) {
 	c.engine = e
 	c.resume, c.flush = c.serve, c.flushOut
-	c.decoder = hpack.NewDecoder(tableBytes, c.head.add)
+	c.head.start(&e.Limits, pseudoRequest)
 	c.in.window = connWindow
 	c.out.window, c.out.streamWindow = windowAtFirst, windowAtFirst
 	c.raw.Try(true) // nobody waits in a read

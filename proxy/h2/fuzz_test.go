@@ -63,10 +63,10 @@ func FuzzHead(f *testing.F) {
 	f.Add([]byte{0x82, 0x86, 0x84, 0x41, 0x01, 'a'}, false)
 	f.Fuzz(func(t *testing.T, section []byte, end bool) {
 		c := &ClientConn{engine: &Engine{Limits: testLimits()}}
-		c.decoder = hpack.NewDecoder(tableBytes, c.head.add)
+		c.head.start(&c.engine.Limits, pseudoRequest)
 		for range 2 { // the second time with a table
 			s := c.newStream(1)
-			if c.decode(&s.exchange.Request.Fields, section).refusal != nil {
+			if c.head.decode(&s.exchange.Request.Fields, section).refusal != nil {
 				return
 			}
 			if s.begin(&c.head, end) == nil {

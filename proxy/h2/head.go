@@ -3,6 +3,7 @@ package h2
 import (
 	"golang.org/x/net/http2/hpack"
 
+	"sallyport/conf"
 	"sallyport/proxy/message"
 )
 
@@ -22,53 +23,64 @@ type block struct {
 
 // takeHeaders takes a HEADERS frame.
 func (c *ClientConn) takeHeaders(h *header, payload []byte) fault {
+	section, whole, f := c.in.block.begin(h, payload)
+	if f.refusal != nil || !whole {
+		return f
+	}
+	return c.takeSection(h.stream, h.has(flagEndStream), section)
+}
+
+// begin takes a HEADERS frame, and returns its field section, if that is whole.
+func (b *block) begin(h *header, payload []byte) (section []byte, whole bool, f fault) {
 	if h.stream == 0 || h.stream%2 == 0 {
-		// "Streams initiated by a client MUST use odd-numbered stream identifiers" section 5.1.1
-		return protocolFault
+		// "Streams initiated by a client MUST use odd-numbered stream identifiers" section
+		// 5.1.1, and there are no others
+		return nil, false, protocolFault
 	}
 	payload, ok := unpad(h, payload)
 	if !ok {
-		return protocolFault
+		return nil, false, protocolFault
 	}
-	selfish := false
 	if h.has(flagPriority) {
 		if len(payload) < priorityBytes {
-			return sizeFault
+			return nil, false, sizeFault
 		}
-		selfish = dependsOn(payload) == h.stream
+		if dependsOn(payload) == h.stream {
+			return nil, false, protocolFault // "A stream cannot depend on itself" RFC 7540, section 5.3.1
+		}
 		payload = payload[priorityBytes:]
 	}
-	if selfish {
-		return protocolFault // "A stream cannot depend on itself" RFC 7540, section 5.3.1
-	}
-	end := h.has(flagEndStream)
 	if h.has(flagEndHeaders) {
-		return c.takeSection(h.stream, end, payload)
+		return payload, true, noFault
 	}
-	b := &c.in.block
-	*b = block{open: true, stream: h.stream, end: end, bytes: append(b.bytes[:0], payload...)}
-	return noFault
+	*b = block{open: true, stream: h.stream, end: h.has(flagEndStream), bytes: append(b.bytes[:0], payload...)}
+	return nil, false, noFault
 }
 
 // takeContinuation takes a CONTINUATION frame, which may come no more often than a head has
 // fields, and to no more than twice the bytes that a head may have.
 func (c *ClientConn) takeContinuation(h *header, payload []byte) fault {
 	b := &c.in.block
-	if !b.open {
-		return protocolFault
+	whole, f := b.proceed(h, payload, &c.engine.Limits)
+	if f.refusal != nil || !whole {
+		return f
 	}
-	b.frames++
-	limits := &c.engine.Limits
-	if b.frames > limits.Fields || len(b.bytes)+len(payload) > 2*limits.HeadBytes {
-		return fault{codeEnhanceCalm, message.ErrHeadEndless}
-	}
-	b.bytes = append(b.bytes, payload...)
-	if !h.has(flagEndHeaders) {
-		return noFault
-	}
-	f := c.takeSection(b.stream, b.end, b.bytes)
+	f = c.takeSection(b.stream, b.end, b.bytes)
 	*b = block{}
 	return f
+}
+
+// proceed takes a CONTINUATION frame, and reports whether the section is whole.
+func (b *block) proceed(h *header, payload []byte, limits *conf.Limits) (whole bool, f fault) {
+	if !b.open {
+		return false, protocolFault
+	}
+	b.frames++
+	if b.frames > limits.Fields || len(b.bytes)+len(payload) > 2*limits.HeadBytes {
+		return false, fault{codeEnhanceCalm, message.ErrHeadEndless}
+	}
+	b.bytes = append(b.bytes, payload...)
+	return h.has(flagEndHeaders), noFault
 }
 
 // takeSection takes a whole field section.
@@ -81,16 +93,16 @@ func (c *ClientConn) takeSection(id uint32, end bool, section []byte) fault {
 	}
 	c.last = id
 	if c.ending.final {
-		return c.discard(section) // the client knows that nobody looks at it
+		return c.head.discard(section) // the client knows that nobody looks at it
 	}
 	if len(c.streams) >= c.engine.Limits.Streams {
-		if f := c.discard(section); f.refusal != nil {
+		if f := c.head.discard(section); f.refusal != nil {
 			return f
 		}
 		return c.resetStream(id, codeRefused)
 	}
 	s := c.newStream(id)
-	if f := c.decode(&s.exchange.Request.Fields, section); f.refusal != nil {
+	if f := c.head.decode(&s.exchange.Request.Fields, section); f.refusal != nil {
 		s.recycle()
 		return f
 	}
@@ -121,7 +133,7 @@ func (c *ClientConn) takeLate(id uint32, section []byte) fault {
 	p, known := c.recall(id)
 	switch {
 	case known && p.ours:
-		return c.discard(section) // it crossed our reset
+		return c.head.discard(section) // it crossed our reset
 	case known:
 		return fault{codeStreamClosed, message.ErrFrames}
 	}
@@ -136,12 +148,12 @@ func (c *ClientConn) takeTrailer(s *stream, end bool, section []byte) fault {
 	case s.gone && !s.ours, s.body.ended && !s.gone:
 		return fault{codeStreamClosed, message.ErrFrames}
 	case s.gone, !s.takes():
-		return c.discard(section)
+		return c.head.discard(section)
 	case !end:
 		// "An endpoint that receives a HEADERS frame without the END_STREAM flag set after
 		// receiving the HEADERS frame that opens a request [...] MUST treat the
 		// corresponding request or response as malformed" RFC 9113, section 8.1
-		if f := c.discard(section); f.refusal != nil {
+		if f := c.head.discard(section); f.refusal != nil {
 			return f
 		}
 		s.refuseBody(message.ErrTrailer)
@@ -149,18 +161,11 @@ func (c *ClientConn) takeTrailer(s *stream, end bool, section []byte) fault {
 	}
 	trailer := &s.exchange.Request.Trailer
 	trailer.Reset()
-	if f := c.decode(trailer, section); f.refusal != nil {
+	if f := c.head.decode(trailer, section); f.refusal != nil {
 		return f
 	}
 	c.head.strings = pseudoFields{}
-	err := c.head.refusal
-	switch {
-	case err == nil && c.head.pseudo:
-		err = message.ErrPseudo // "Trailers MUST NOT include pseudo-header fields" section 8.1
-	case err == nil && message.CheckTrailer(trailer) != nil:
-		err = message.ErrTrailer
-	}
-	if err != nil {
+	if err := c.head.checkTrailer(); err != nil {
 		trailer.Reset()
 		s.refuseBody(err)
 		return noFault
@@ -169,33 +174,56 @@ func (c *ClientConn) takeTrailer(s *stream, end bool, section []byte) fault {
 	return noFault
 }
 
-// decode decodes a field section into fields, as the head.
-func (c *ClientConn) decode(fields *message.Fields, section []byte) fault {
-	c.head = head{conn: c, fields: fields, cookie: c.head.cookie[:0]}
-	return c.decompress(section)
+// checkTrailer is the rule that what was decoded breaks as a trailer, nil if it breaks none.
+func (h *head) checkTrailer() *message.Refusal {
+	switch {
+	case h.refusal != nil:
+		return h.refusal
+	case h.pseudo:
+		return message.ErrPseudo // "Trailers MUST NOT include pseudo-header fields" section 8.1
+	case message.CheckTrailer(h.fields) != nil:
+		return message.ErrTrailer
+	}
+	return nil
+}
+
+// start readies h for a peer's field sections; pseudo are the pseudo fields that heads of
+// the peer may have.
+func (h *head) start(limits *conf.Limits, pseudo uint8) {
+	h.limits, h.allowed = limits, pseudo
+	h.decoder = hpack.NewDecoder(tableBytes, h.add)
+}
+
+// decode decodes a field section into fields.
+func (h *head) decode(fields *message.Fields, section []byte) fault {
+	*h = head{limits: h.limits, decoder: h.decoder, allowed: h.allowed, fields: fields, cookie: h.cookie[:0]}
+	return h.decompress(section)
 }
 
 // discard decodes a field section that nobody wants.
-func (c *ClientConn) discard(section []byte) fault {
-	c.decoder.SetEmitEnabled(false)
-	return c.decompress(section)
+func (h *head) discard(section []byte) fault {
+	h.decoder.SetEmitEnabled(false)
+	return h.decompress(section)
 }
 
-func (c *ClientConn) decompress(section []byte) fault {
-	_, err := c.decoder.Write(section)
-	if closed := c.decoder.Close(); err == nil {
+func (h *head) decompress(section []byte) fault {
+	_, err := h.decoder.Write(section)
+	if closed := h.decoder.Close(); err == nil {
 		err = closed
 	}
-	c.decoder.SetEmitEnabled(true)
+	h.decoder.SetEmitEnabled(true)
 	if err != nil {
 		return fault{codeCompression, message.ErrCompression}
 	}
 	return noFault
 }
 
-// A head is a field section that is being decoded.
+// A head is a field section that is being decoded, and the table of all that came before.
 type head struct {
-	conn     *ClientConn
+	limits  *conf.Limits
+	decoder *hpack.Decoder
+	allowed uint8 // the pseudo fields that there may be, as bits of seen
+
 	fields   *message.Fields
 	strings  pseudoFields
 	seen     uint8            // which pseudo fields came
@@ -208,8 +236,22 @@ type head struct {
 	refusal  *message.Refusal // of the first rule that was broken
 }
 
-// pseudoFields are those of a request (RFC 9113, section 8.3.1; RFC 8441, section 4).
-type pseudoFields struct{ method, scheme, authority, path, protocol string }
+// pseudoFields are those of a request (RFC 9113, section 8.3.1; RFC 8441, section 4), and that
+// of a response.
+type pseudoFields struct{ method, scheme, authority, path, protocol, status string }
+
+// Bits of head.seen.
+const (
+	pseudoMethod = 1 << iota
+	pseudoScheme
+	pseudoAuthority
+	pseudoPath
+	pseudoProtocol
+	pseudoStatus
+
+	pseudoRequest  = pseudoStatus - 1
+	pseudoResponse = pseudoStatus
+)
 
 // lineFrame is what a line has besides its name and value.
 const lineFrame = len(": \r\n")
@@ -217,7 +259,7 @@ const lineFrame = len(": \r\n")
 // add takes a field. After the first that breaks a rule or a limit, the rest are only counted
 // by the decoder: each is a copy of what a few bytes stand for.
 func (h *head) add(f hpack.HeaderField) {
-	limits := &h.conn.engine.Limits
+	limits := h.limits
 	line := len(f.Name) + len(f.Value) + lineFrame
 	h.bytes += line
 	switch {
@@ -237,7 +279,7 @@ func (h *head) add(f hpack.HeaderField) {
 func (h *head) refuse(refusal *message.Refusal) {
 	if h.refusal == nil {
 		h.refusal = refusal
-		h.conn.decoder.SetEmitEnabled(false)
+		h.decoder.SetEmitEnabled(false)
 	}
 }
 
@@ -247,20 +289,22 @@ func (h *head) refuse(refusal *message.Refusal) {
 func (h *head) addPseudo(f hpack.HeaderField) {
 	h.pseudo = true
 	var into *string
-	bit := uint8(1)
+	bit := uint8(pseudoMethod)
 	switch f.Name {
 	case ":method":
 		into = &h.strings.method
 	case ":scheme":
-		into, bit = &h.strings.scheme, 2
+		into, bit = &h.strings.scheme, pseudoScheme
 	case ":authority":
-		into, bit = &h.strings.authority, 4
+		into, bit = &h.strings.authority, pseudoAuthority
 	case ":path":
-		into, bit = &h.strings.path, 8
+		into, bit = &h.strings.path, pseudoPath
 	case ":protocol":
-		into, bit = &h.strings.protocol, 16
+		into, bit = &h.strings.protocol, pseudoProtocol
+	case ":status":
+		into, bit = &h.strings.status, pseudoStatus
 	}
-	if into == nil || h.regular || h.seen&bit != 0 {
+	if into == nil || h.regular || h.seen&bit != 0 || h.allowed&bit == 0 {
 		h.refuse(message.ErrPseudo)
 		return
 	}
@@ -271,8 +315,7 @@ func (h *head) addPseudo(f hpack.HeaderField) {
 // addRegular takes a field that is none.
 func (h *head) addRegular(f hpack.HeaderField) {
 	h.regular = true
-	limits := &h.conn.engine.Limits
-	if h.fields.Len() >= limits.Fields {
+	if h.fields.Len() >= h.limits.Fields {
 		h.refuse(message.ErrTooManyFields)
 		return
 	}

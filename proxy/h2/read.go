@@ -64,28 +64,41 @@ func (c *ClientConn) takeFrame() (more bool, f fault) {
 	if in.data.left > 0 {
 		return c.takeData()
 	}
+	h, payload, ok, f := in.next()
+	switch {
+	case !ok:
+		return false, f
+	case h.kind == kindData:
+		return c.beginData(&h, payload)
+	}
+	return true, c.dispatch(&h, payload)
+}
+
+// next takes the next frame, if all of it is there; of DATA, which is not taken, it shows
+// what is there.
+func (in *input) next() (h header, payload []byte, ok bool, f fault) {
 	unused := in.buf[in.from:in.to]
 	if len(unused) < headerBytes {
-		return false, noFault
+		return h, nil, false, noFault
 	}
-	h := parseHeader(unused)
+	h = parseHeader(unused)
 	switch {
 	case h.length > frameBytesLeast:
-		return false, sizeFault
+		return h, nil, false, sizeFault
 	case !in.settled && h.kind != kindSettings:
 		// "the first frame [...] MUST be a SETTINGS frame" RFC 9113, section 3.4
-		return false, protocolFault
+		return h, nil, false, protocolFault
 	case in.block.open && (h.kind != kindContinuation || h.stream != in.block.stream):
 		// "a frame of any other type or a frame on a different stream [...] MUST be treated
 		// as a connection error" RFC 9113, section 6.2
-		return false, protocolFault
+		return h, nil, false, protocolFault
 	case h.kind == kindData:
-		return c.beginData(&h, unused[headerBytes:])
+		return h, unused[headerBytes:], true, noFault
 	case len(unused) < headerBytes+h.length:
-		return false, noFault
+		return h, nil, false, noFault
 	}
 	in.from += headerBytes + h.length
-	return true, c.dispatch(&h, unused[headerBytes:headerBytes+h.length])
+	return h, unused[headerBytes : headerBytes+h.length], true, noFault
 }
 
 // takePreface takes what each client begins with, and answers it with our settings.
@@ -236,17 +249,43 @@ func windowFault(more int) fault {
 }
 
 func (c *ClientConn) takeSettings(h *header, payload []byte) fault {
+	said := settings{window: c.out.streamWindow}
+	f := said.read(h, payload)
+	if f.refusal != nil {
+		return f
+	}
+	c.in.settled = true
+	if h.has(flagAck) {
+		return noFault
+	}
+	// "a receiver MUST adjust the size of all stream flow-control windows that it maintains
+	// by the difference" RFC 9113, section 6.9.2
+	more := said.window - c.out.streamWindow
+	c.out.streamWindow = said.window
+	for _, s := range c.streams {
+		if s.reply.window += more; s.reply.window > windowMost {
+			return fault{codeFlowControl, message.ErrWindow}
+		}
+	}
+	c.out.buf = appendHeader(c.takeOut(), 0, kindSettings, flagAck, 0)
+	return noFault
+}
+
+// settings are what a peer says of what it takes.
+type settings struct {
+	window  int  // of a stream
+	streams int  // at a time
+	connect bool // extended CONNECT
+}
+
+// read reads a SETTINGS frame. What it does not name stays as it is.
+func (s *settings) read(h *header, payload []byte) fault {
 	switch {
 	case h.stream != 0:
 		return protocolFault
 	case len(payload)%settingBytes != 0, h.has(flagAck) && len(payload) > 0:
 		return sizeFault
 	}
-	c.in.settled = true
-	if h.has(flagAck) {
-		return noFault
-	}
-	window := c.out.streamWindow
 	for ; len(payload) > 0; payload = payload[settingBytes:] {
 		value := int(binary.BigEndian.Uint32(payload[2:]))
 		switch binary.BigEndian.Uint16(payload) {
@@ -254,27 +293,24 @@ func (c *ClientConn) takeSettings(h *header, payload []byte) fault {
 			if value > 1 {
 				return protocolFault
 			}
+		case settingStreams:
+			s.streams = value
 		case settingWindow:
 			if value > windowMost {
 				return fault{codeFlowControl, message.ErrWindow}
 			}
-			window = value
+			s.window = value
 		case settingFrameBytes:
 			if value < frameBytesLeast || value > frameBytesMost {
 				return protocolFault
 			}
+		case settingConnect:
+			if value > 1 || s.connect && value == 0 {
+				return protocolFault // RFC 8441, section 3
+			}
+			s.connect = value == 1
 		}
 	}
-	// "a receiver MUST adjust the size of all stream flow-control windows that it maintains
-	// by the difference" RFC 9113, section 6.9.2
-	more := window - c.out.streamWindow
-	c.out.streamWindow = window
-	for _, s := range c.streams {
-		if s.reply.window += more; s.reply.window > windowMost {
-			return fault{codeFlowControl, message.ErrWindow}
-		}
-	}
-	c.out.buf = appendHeader(c.takeOut(), 0, kindSettings, flagAck, 0)
 	return noFault
 }
 

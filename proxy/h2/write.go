@@ -76,9 +76,15 @@ func (s *stream) endHead(start int, last bool) {
 	if last {
 		b[start+flagsAt] |= flagEndStream
 	}
+	c.out.buf = closeSection(b, start, s.id)
+}
+
+// closeSection sets the length of the HEADERS frame that b ends with from start on, and
+// makes several frames of it if it is too long for one.
+func closeSection(b []byte, start int, stream uint32) []byte {
 	if n := len(b) - start - headerBytes; n <= frameBytesLeast {
 		putLength(b[start:], n)
-		return
+		return b
 	}
 	section := slices.Clone(b[start+headerBytes:])
 	b[start+flagsAt] &^= flagEndHeaders
@@ -89,10 +95,10 @@ func (s *stream) endHead(start int, last bool) {
 		if n == len(section) {
 			flags = flagEndHeaders
 		}
-		b = append(appendHeader(b, n, kindContinuation, flags, s.id), section[:n]...)
+		b = append(appendHeader(b, n, kindContinuation, flags, stream), section[:n]...)
 		section = section[n:]
 	}
-	c.out.buf = b
+	return b
 }
 
 // putLength sets the length of the frame that begins with b.
