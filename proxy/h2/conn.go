@@ -34,6 +34,7 @@ type ClientConn struct {
 	in      input
 	head    head
 	out     output
+	line    line
 	ending  ending
 	limited limited
 	streams []*stream // that have a goroutine, by rising id
@@ -149,8 +150,23 @@ func (c *ClientConn) report(refusal *message.Refusal) {
 // fill reads what is there, and does not wait.
 func (c *ClientConn) fill() error {
 	in := &c.in
+	room := in.room(&c.engine.buffers)
+	if c.drained() {
+		return loop.ErrWouldBlock
+	}
+	n, err := c.conn.Read(room)
+	in.to += n
+	in.full = in.to == len(in.buf)
+	if n > 0 {
+		return nil
+	}
+	return err
+}
+
+// room is where more goes.
+func (in *input) room(pool *buffers) []byte {
 	if in.buf == nil {
-		in.buf = c.engine.buffers.takeIn()
+		in.buf = pool.takeIn()
 	}
 	switch {
 	case in.from == in.to:
@@ -159,16 +175,7 @@ func (c *ClientConn) fill() error {
 		in.to = copy(in.buf, in.buf[in.from:in.to])
 		in.from = 0
 	}
-	if c.drained() {
-		return loop.ErrWouldBlock
-	}
-	n, err := c.conn.Read(in.buf[in.to:])
-	in.to += n
-	in.full = in.to == len(in.buf)
-	if n > 0 {
-		return nil
-	}
-	return err
+	return in.buf[in.to:]
 }
 
 // drained reports whether a read would find nothing. It is worth to know of a TLS session,

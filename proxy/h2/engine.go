@@ -54,7 +54,7 @@ func (e *Engine) start(c *ClientConn) {
 	c.engine = e
 	c.resume, c.flush = c.serve, c.flushOut
 	c.head.start(&e.Limits, pseudoRequest)
-	c.in.window = connWindow
+	c.in.window, c.out.pool = connWindow, &e.buffers
 	c.out.window, c.out.streamWindow = windowAtFirst, windowAtFirst
 	c.raw.Try(true) // nobody waits in a read
 	c.raw.LimitRead(e.Limits.HeadTime)

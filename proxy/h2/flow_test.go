@@ -367,7 +367,7 @@ func TestIdleIsSmall(t *testing.T) {
 	w.say(w.head(1, flagEndStream, get()...))
 	w.wants("1: head :status=200 x=y content-length=2  end false", `1: data "ok" end true`)
 	w.eventually("no buffer", func(c *ClientConn) bool {
-		return c.out.buf == nil && c.out.waiting == nil && c.in.block.bytes == nil && !c.out.flushing
+		return c.out.buf == nil && c.line.waiting == nil && c.in.block.bytes == nil && !c.out.flushing
 	})
 }
 

@@ -175,7 +175,7 @@ func (s *stream) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	rest := p
-	if len(c.out.waiting) == 0 {
+	if len(c.line.waiting) == 0 {
 		rest = c.frame(s, p)
 	}
 	if len(rest) == 0 {
@@ -209,7 +209,7 @@ const stallTime = 10 * time.Millisecond
 // of it, or of others where it is those that it waits for.
 func (s *stream) awaitTurn() error {
 	c, r := s.conn, &s.reply
-	c.out.waiting = append(c.out.waiting, s)
+	c.line.waiting = append(c.line.waiting, s)
 	r.queued = true
 	c.kick()
 	limit := c.engine.Limits.WriteIdle

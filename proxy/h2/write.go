@@ -13,18 +13,23 @@ import (
 // buffer, and has the flusher come, who lets everybody else who can run do the same before
 // it sends. One write, and one record of TLS, carries the answers of a turn of the loop.
 
-// An output is what goes to the client.
+// An output is what goes to a peer.
 type output struct {
+	pool         *buffers
 	buf          []byte
-	batch        uint64    // number of buf
-	owed         int       // bytes of buf that answer frames
-	sent         uint64    // batches
-	flushing     bool      // the flusher is there, or about to be
-	window       int       // what the client takes of all bodies
-	streamWindow int       // of one that begins
-	waiting      []*stream // for room or a window
-	turn         uint64
-	tableSaid    bool // that we put nothing into the client's table
+	batch        uint64 // number of buf
+	owed         int    // bytes of buf that answer frames
+	sent         uint64 // batches
+	flushing     bool   // the flusher is there, or about to be
+	window       int    // what the peer takes of all bodies
+	streamWindow int    // of one that begins
+	tableSaid    bool   // that we put nothing into the peer's table
+}
+
+// A line is who waits for room or a window.
+type line struct {
+	waiting []*stream
+	turn    uint64
 }
 
 // headRoom is room that takeOut leaves for a head: more than most need.
@@ -37,34 +42,35 @@ const unreadMost = 2 * largeBytes
 var errUnread = errors.New("h2: answers are not read")
 
 // takeOut is the buffer, with room for a head nearly always.
-func (c *ClientConn) takeOut() []byte { return c.takeOutFor(headRoom) }
+func (c *ClientConn) takeOut() []byte { return c.out.take(headRoom) }
 
-func (c *ClientConn) takeOutFor(more int) []byte {
-	o := &c.out
+// take is the buffer, with room for more bytes, up to largeBytes.
+func (o *output) take(more int) []byte {
 	switch {
 	case o.buf == nil && more <= outBytes:
-		o.buf = c.engine.buffers.takeOut()
+		o.buf = o.pool.takeOut()
 	case o.buf == nil:
-		o.buf = c.engine.buffers.takeLarge()
+		o.buf = o.pool.takeLarge()
 	case cap(o.buf)-len(o.buf) < more && cap(o.buf) < largeBytes:
-		large := append(c.engine.buffers.takeLarge(), o.buf...)
-		c.engine.buffers.give(o.buf)
+		large := append(o.pool.takeLarge(), o.buf...)
+		o.pool.give(o.buf)
 		o.buf = large
 	}
 	return o.buf
 }
 
 // beginHead begins a field section of s. What it consists of is appended to out.buf.
-func (s *stream) beginHead() (start int) {
-	c := s.conn
-	b := c.takeOut()
+func (s *stream) beginHead() (start int) { return s.conn.out.beginHead(s.id) }
+
+func (o *output) beginHead(stream uint32) (start int) {
+	b := o.take(headRoom)
 	start = len(b)
-	b = appendHeader(b, 0, kindHeaders, flagEndHeaders, s.id)
-	if !c.out.tableSaid {
-		c.out.tableSaid = true
+	b = appendHeader(b, 0, kindHeaders, flagEndHeaders, stream)
+	if !o.tableSaid {
+		o.tableSaid = true
 		b = append(b, 0x20) // a table of 0 bytes (RFC 7541, section 6.3)
 	}
-	c.out.buf = b
+	o.buf = b
 	return start
 }
 
@@ -111,27 +117,37 @@ func putLength(b []byte, n int) {
 func (c *ClientConn) frame(s *stream, p []byte) []byte {
 	r := &s.reply
 	for len(p) > 0 {
-		room := largeBytes - len(c.out.buf) - headerBytes
-		n := min(len(p), frameBytesLeast, r.window, c.out.window)
-		if n > room && room < frameBytesLeast/4 {
-			return p // small frames would be no help
-		}
-		if n = min(n, room); n <= 0 {
+		at := len(c.out.buf) + flagsAt
+		n := c.out.data(s.id, p, &r.window)
+		if n == 0 {
 			return p
 		}
-		b := c.takeOutFor(n + headerBytes)
-		r.flags, r.batch = len(b)+flagsAt, c.out.batch
-		b = appendHeader(b, n, kindData, 0, s.id)
-		c.out.buf = append(b, p[:n]...)
+		r.flags, r.batch = at, c.out.batch
 		p = p[n:]
-		r.window -= n
-		c.out.window -= n
 		c.control.earn(n)
-		if r.priority.incremental && len(c.out.waiting) > 0 {
+		if r.priority.incremental && len(c.line.waiting) > 0 {
 			return p
 		}
 	}
 	return p
+}
+
+// data puts a frame with the beginning of p into the buffer, as much as fits that and the
+// windows, and returns how much that was.
+func (o *output) data(stream uint32, p []byte, window *int) int {
+	room := largeBytes - len(o.buf) - headerBytes
+	n := min(len(p), frameBytesLeast, *window, o.window)
+	if n > room && room < frameBytesLeast/4 {
+		return 0 // small frames would be no help
+	}
+	if n = min(n, room); n <= 0 {
+		return 0
+	}
+	b := appendHeader(o.take(n+headerBytes), n, kindData, 0, stream)
+	o.buf = append(b, p[:n]...)
+	*window -= n
+	o.window -= n
+	return n
 }
 
 // earn lets the client answer a DATA frame of n bytes by WINDOW_UPDATEs: two, and one for
@@ -163,15 +179,15 @@ func (c *ClientConn) fillOut() {
 		case before:
 			return // no room
 		}
-		c.out.turn++
-		r.turn = c.out.turn
+		c.line.turn++
+		r.turn = c.line.turn
 	}
 }
 
 // nextWaiting is the stream that is to be served next, of those that can be: nil if none.
 func (c *ClientConn) nextWaiting() *stream {
 	var best *stream
-	for _, s := range c.out.waiting {
+	for _, s := range c.line.waiting {
 		r := &s.reply
 		if !r.head && (r.window <= 0 || c.out.window <= 0) {
 			continue
@@ -204,8 +220,8 @@ func (c *ClientConn) unqueue(s *stream) {
 		return
 	}
 	s.reply.queued = false
-	if i := slices.Index(c.out.waiting, s); i >= 0 {
-		c.out.waiting = slices.Delete(c.out.waiting, i, i+1)
+	if i := slices.Index(c.line.waiting, s); i >= 0 {
+		c.line.waiting = slices.Delete(c.line.waiting, i, i+1)
 	}
 }
 
@@ -260,7 +276,7 @@ func (c *ClientConn) flushOut() {
 	}
 	c.out.flushing = false
 	if len(c.streams) == 0 {
-		c.out.waiting = nil
+		c.line.waiting = nil
 	}
 	c.mu.Unlock()
 	c.endIfOver()
