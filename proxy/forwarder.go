@@ -291,7 +291,15 @@ func (f *Forwarder) cut(p *passage, err error) {
 	if p.cause = causeOf(err); f.failSpool(p, err) {
 		p.cause = causeSpool
 	}
-	p.exchange.Stream.Abort(message.Reason(p.cause))
+	p.exchange.Stream.Abort(message.Reason{Cause: p.cause, Code: codeOf(err)})
+}
+
+// codeOf is what an app has reset an exchange by, CodeNone if it was not that.
+func codeOf(err error) message.Code {
+	if reset, ok := errors.AsType[*message.ResetError](err); ok {
+		return reset.Code
+	}
+	return message.CodeNone
 }
 
 // causeSpool is a spool that failed, beyond having no room.

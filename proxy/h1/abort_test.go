@@ -20,7 +20,7 @@ func (h abortHandler) Serve(ex *message.Exchange) {
 		_, _ = ex.Stream.Next() // of a client that sends nothing: only its end counts
 	}()
 	<-h.half
-	ex.Stream.Abort("the app has gone")
+	ex.Stream.Abort(message.Reason{Cause: "the app has gone"})
 	<-read
 }
 

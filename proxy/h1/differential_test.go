@@ -115,7 +115,7 @@ func (said *turnSaid) reply(a *AppConn, ex *message.Exchange) {
 			err = ex.Stream.Finish(a.Trailer())
 		}
 		if err != nil {
-			ex.Stream.Abort("cut")
+			ex.Stream.Abort(message.Reason{Cause: "cut"})
 		}
 		said.status, said.replyFields, said.cut = resp.Status, fieldsOf(&resp.Fields), err != nil
 		said.replyBody, said.replyTrailer = string(body.text), fieldsOf(&a.trailer)

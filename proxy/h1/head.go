@@ -157,6 +157,7 @@ func parseRequest(head []byte, req *message.Request, scratch *[]byte, limits *co
 		// "the message body length is determined [...] zero" RFC 9112, section 6.3
 		req.Length = 0
 	}
+	req.Trailers = how.Trailers
 	req.Upgrade = upgradeOf(how.Upgrade, minor, req.Length)
 	return how, minor, nil
 }

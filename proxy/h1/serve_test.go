@@ -178,11 +178,11 @@ func TestUnfinishedExchanges(t *testing.T) {
 			if _, err := ex.Stream.Write([]byte("ab")); err != errTooLong {
 				t.Errorf("too long: %v", err)
 			}
-			ex.Stream.Abort("")
+			ex.Stream.Abort(message.Reason{})
 		}, ""},
 		"aborted": {func(ex *message.Exchange) {
 			_ = ex.Stream.Reply(&message.Response{Status: 200, Length: -1})
-			ex.Stream.Abort("")
+			ex.Stream.Abort(message.Reason{})
 		}, ""},
 	} {
 		conn := &script{pieces: []string{get + get}}

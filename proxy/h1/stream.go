@@ -271,7 +271,7 @@ func (c *ClientConn) Flush() error {
 func (c *ClientConn) Finish(trailer *message.Fields) error {
 	r := &c.reply
 	if !r.bodiless && r.left > 0 {
-		c.Abort("reply too short")
+		c.Abort(message.Reason{Cause: "reply too short"})
 		return errTooShort
 	}
 	if r.chunked {

@@ -45,6 +45,16 @@ func (q *chunks) use(n int, pool *buffers) {
 	}
 }
 
+// part is use, but that what first has shown stays as it is.
+func (q *chunks) part(n int, pool *buffers) {
+	rest := (*q)[0].buf[(*q)[0].from+n:]
+	if len(rest) == 0 {
+		*q = append((*q)[:0], (*q)[1:]...)
+		return
+	}
+	(*q)[0] = chunk{buf: append(pool.takeChunk(), rest...)}
+}
+
 // drop throws all away, and returns how much it was.
 func (q *chunks) drop(pool *buffers) (dropped int) {
 	for i := range *q {

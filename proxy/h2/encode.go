@@ -27,8 +27,14 @@ func statusIndexed(status int) byte {
 	return 0
 }
 
-// Indexes of names in the static table.
+// Indexes in the static table.
 const (
+	indexAuthority     = 1
+	indexGET           = 2
+	indexPOST          = 3
+	indexPath          = 4
+	indexHTTP          = 6
+	indexHTTPS         = 7
 	indexStatus        = 8
 	indexContentLength = 28
 	indexDate          = 33

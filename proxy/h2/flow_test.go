@@ -222,7 +222,7 @@ func TestClientTakesNothing(t *testing.T) {
 		}
 		_ = ex.Stream.Reply(&message.Response{Status: 200, Length: -1})
 		_, err := ex.Stream.Write(make([]byte, 100000))
-		ex.Stream.Abort("")
+		ex.Stream.Abort(message.Reason{})
 		failed <- err
 	})
 	w.say([]byte(preface), frame(kindSettings, 0, 0, 0, 4, 0, 0, 0, 0))

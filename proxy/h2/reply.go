@@ -360,13 +360,17 @@ func (s *stream) reset(why code) {
 	s.gone, s.ours = true, true
 }
 
-// Abort is message.Stream.
-func (s *stream) Abort(message.Reason) {
+// Abort is message.Stream. What the app has said is passed on, but for what speaks of its
+// own connection, or would not be true any more.
+func (s *stream) Abort(reason message.Reason) {
 	s.conn.mu.Lock()
 	defer s.conn.mu.Unlock()
 	s.source = nil
 	why := codeInternal
-	if !s.reply.begun {
+	switch {
+	case reason.Code == message.CodeCancel, reason.Code == message.CodeEnhanceCalm:
+		why = code(reason.Code)
+	case reason.Code == message.CodeNone && !s.reply.begun:
 		why = codeCancel
 	}
 	s.abort(why)

@@ -131,6 +131,7 @@ func (s *stream) takeFraming(end bool) *message.Refusal {
 		}
 		s.body.expect = !end
 	}
+	_, req.Trailers = req.Fields.Value(message.TE) // checkField lets nothing else pass
 	req.Fields.Remove(ofFraming)
 	if end {
 		req.Length = 0

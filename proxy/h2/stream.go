@@ -148,6 +148,9 @@ func (s *stream) Left() bool {
 	return s.gone || c.ending.eof || c.ending.broken != nil || c.raw.Ended()
 }
 
+// Gone is message.Resetter.
+func (s *stream) Gone() bool { return s.Left() }
+
 // A waiter is one goroutine that waits for a signal.
 type waiter struct {
 	wake  chan struct{} // 1 slot; made when it is first needed
@@ -200,4 +203,4 @@ func (w *waiter) wait(limit time.Duration) (late bool) {
 	}
 }
 
-var _ message.Stream = (*stream)(nil)
+var _ message.Resetter = (*stream)(nil)

@@ -2,6 +2,7 @@ package message
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -14,6 +15,7 @@ type Request struct {
 	Target    []byte // origin form ("/path?query"), or "*"
 	Upgrade   []byte // the protocol asked for ("websocket"); nil if none
 	Fields    Fields // no Host, no framing, no connection fields
+	Trailers  bool   // the client said "TE: trailers": what stands behind the body means something to it
 	Length    int64  // of the body; -1 when only its end will tell
 	Trailer   Fields // complete once Stream.Next returned io.EOF
 }
@@ -98,7 +100,39 @@ type Stream interface {
 }
 
 // A Reason says why an exchange was aborted.
-type Reason string
+type Reason struct {
+	Cause string // as the log has it
+	Code  Code   // of the app that has reset it; CodeNone where none has, or could
+}
+
+// A Code says to a peer that can be told why one of its exchanges was reset. The numbers are
+// those of RFC 9113, section 7, of which we pass on what does not speak of a connection.
+type Code uint32
+
+// The codes that go from one side to the other.
+const (
+	CodeNone        Code = 0x0
+	CodeInternal    Code = 0x2
+	CodeRefused     Code = 0x7 // nothing was done of it
+	CodeCancel      Code = 0x8
+	CodeEnhanceCalm Code = 0xb
+	CodeHTTP1       Code = 0xd // it is to be asked by HTTP/1
+)
+
+// A ResetError is an exchange that an app has reset, in a protocol that can do so.
+type ResetError struct{ Code Code }
+
+func (e *ResetError) Error() string {
+	names := map[Code]string{
+		CodeNone: "NO_ERROR", CodeInternal: "INTERNAL_ERROR", CodeRefused: "REFUSED_STREAM", CodeCancel: "CANCEL",
+		CodeEnhanceCalm: "ENHANCE_YOUR_CALM", CodeHTTP1: "HTTP_1_1_REQUIRED",
+	}
+	name, ok := names[e.Code]
+	if !ok {
+		name = "code " + strconv.FormatUint(uint64(e.Code), 10)
+	}
+	return "message: stream reset: " + name
+}
 
 // A SourceError is an error of the source of a body, not of the stream that sends it.
 type SourceError struct{ Err error }

@@ -78,6 +78,8 @@ var (
 	ErrResets      = &Refusal{0, "more streams reset than limits.stream_resets"}
 	ErrControls    = &Refusal{0, "more frames without a request than limits.control_frames"}
 	ErrUnread      = &Refusal{0, "HTTP/2 answers to frames are not read"}
+	ErrSpeaksHTTP1 = &Refusal{0, "HTTP/1 where HTTP/2 was to come"}
+	ErrPushed      = &Refusal{0, "push that nobody wants"}
 )
 
 // framing describes connections and bodies; no part of it is passed on.
@@ -109,6 +111,7 @@ type Framing struct {
 	Close    bool // Connection: close
 	Keep     bool // Connection: keep-alive
 	Continue bool // Expect: 100-continue
+	Trailers bool // TE: trailers
 
 	// Upgrade is the protocol that the message changes to, or nil. "A sender of
 	// Upgrade MUST also send an "Upgrade" connection option" RFC 9110, section 7.8.
@@ -179,6 +182,8 @@ func (how *Framing) take(name Name, value []byte, minor int) error {
 		how.Continue = true
 	case Upgrade:
 		how.Upgrade = value
+	case TE:
+		how.Trailers = how.Trailers || hasOption(value, "trailers")
 	case Connection:
 		how.Close = how.Close || hasOption(value, "close")
 		how.Keep = how.Keep || hasOption(value, "keep-alive")

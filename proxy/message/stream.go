@@ -29,3 +29,13 @@ type Drainable interface {
 	// body, until the reply is finished.
 	Behind()
 }
+
+// A Resetter is a Stream whose client can take a request back while its connection lives.
+// Who works for the app of another such connection asks it now and then.
+type Resetter interface {
+	Stream
+
+	// Gone reports whether the client has reset the exchange, or has left with it. Any
+	// goroutine may ask while the exchange lives.
+	Gone() bool
+}

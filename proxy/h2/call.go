@@ -1,0 +1,407 @@
+package h2
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"sallyport/proxy/message"
+)
+
+// A Call is one request and its reply on an AppConn. It is the Source of the reply's body,
+// and to who uses it what h1.AppConn is. Its reply is in callreply.go.
+//
+//	reserved ── Send ──► begun ──► replied ──► End
+//	   ▲                   │ unread
+//	   └──── Open ─────────┘
+//
+// One goroutine may SendBody while another reads. The fields behind conn are guarded by its
+// mu, but for what a comment says otherwise.
+type Call struct {
+	// Client is asked now and then while the app is waited for, whether it wants the reply
+	// still; nil: it does.
+	Client message.Resetter
+
+	idle time.Duration // of a wait without progress
+	kept []byte        // of the body, what was taken from its source; only the sender's business
+	lost bool          // likewise: not all of that is kept
+	all  bool          // likewise: all of the body was taken
+
+	conn   *AppConn
+	id     uint32 // 0 until it has begun
+	batch  uint64 // of conn.out, that its head is in
+	window int    // what the app takes of the body
+	flags  int    // where the flags of the last frame are in conn.out.buf
+	framed uint64 // the batch that they are in
+	done   bool   // END_STREAM was sent
+	writer waiter
+
+	heads    []message.Response // had of them have come, shown of them were read
+	had      int
+	shown    int
+	final    bool // the head that counts is among them
+	bodiless bool // nothing may follow it
+	body     arrival
+	trailer  message.Fields
+	reader   waiter
+
+	gone   bool  // reset, by one side, or with the connection
+	err    error // why; nil if it is as good as over
+	unread bool  // the app has done nothing of it
+}
+
+// An arrival is the body of a reply, as far as it has come.
+type arrival struct {
+	chunks   chunks
+	taken    int   // of the first chunk, by the last Next
+	length   int64 // by Content-Length; -1 when only its end will tell
+	got      int64 // bytes, all in all
+	read     int64 // of these, by Next
+	window   int   // what the app may send
+	consumed int   // and not given back to window
+	ended    bool  // the app has sent all
+}
+
+// errUnwanted ends the body of a request that the app has answered without.
+var errUnwanted = errors.New("h2: the app wants no more of the request")
+
+// Open readies k for a request on c, where room was reserved for it. Waits without progress
+// end after idle. What k has kept of a request that c had not read stays, for Resend.
+func (k *Call) Open(c *AppConn, idle time.Duration) {
+	k.leave()
+	for i := range k.heads[:k.had] {
+		k.heads[i].Fields.Reset()
+	}
+	k.trailer.Reset()
+	*k = Call{
+		Client: k.Client, idle: idle, kept: k.kept, lost: k.lost, all: k.all, conn: c,
+		writer: k.writer, reader: k.reader, heads: k.heads, trailer: k.trailer,
+		body: arrival{chunks: k.body.chunks, window: streamWindow, length: -1},
+	}
+}
+
+// End gives up what is left of the call, and the connection with it. No one may be reading
+// or writing. Without Open it is nothing.
+func (k *Call) End() {
+	k.leave()
+	if c := k.conn; c != nil {
+		c.apps.buffers.give(k.kept)
+	}
+	k.conn, k.kept, k.lost, k.all, k.Client = nil, nil, false, false, nil
+}
+
+// leave takes k off its connection.
+func (k *Call) leave() {
+	c := k.conn
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	if k.id == 0 {
+		c.taken--
+	} else {
+		if !k.gone && !(k.done && k.body.ended) {
+			c.out.buf = appendReset(c.out.take(headRoom), k.id, codeCancel)
+			c.kick()
+		}
+		i, _ := c.position(k.id)
+		c.calls = slices.Delete(c.calls, i, i+1)
+	}
+	k.body.chunks.drop(&c.apps.buffers)
+	k.gone = true
+	c.dismiss()
+	c.mu.Unlock()
+	c.endIfOver()
+}
+
+// Send sends the head of req, and with it whatever of its body is there already. It reports
+// whether that was all of it; if not, SendBody sends the rest.
+func (k *Call) Send(req *message.Request, body message.Source) (complete bool, err error) {
+	if err := k.begin(req); err != nil || req.Length == 0 {
+		return err == nil, err
+	}
+	for body.Ready() {
+		if done, err := k.gather(req, body); done || err != nil {
+			return done, err
+		}
+	}
+	k.flush()
+	return false, nil
+}
+
+// Resendable reports whether Resend can send what was sent.
+func (k *Call) Resendable() bool { return !k.lost }
+
+// Resend sends a request once more that is Resendable, on a connection that it was opened on
+// since. It reports whether that was all of it.
+func (k *Call) Resend(req *message.Request) (complete bool, err error) {
+	if err := k.begin(req); err != nil || req.Length == 0 {
+		return err == nil, err
+	}
+	if err := k.put(k.kept); err != nil {
+		return false, err
+	}
+	if k.all {
+		return true, k.finish(req)
+	}
+	k.flush()
+	return false, nil
+}
+
+// SendBody sends the rest of the body of req.
+func (k *Call) SendBody(req *message.Request, body message.Source) error {
+	for {
+		if !body.Ready() {
+			k.flush()
+		}
+		if done, err := k.gather(req, body); done || err != nil {
+			return err
+		}
+	}
+}
+
+func (k *Call) flush() {
+	k.conn.mu.Lock()
+	k.conn.kick()
+	k.conn.mu.Unlock()
+}
+
+// gather sends the next piece of a body.
+func (k *Call) gather(req *message.Request, body message.Source) (done bool, err error) {
+	piece, err := body.Next()
+	switch {
+	case err == io.EOF:
+		k.all = true
+		return true, k.finish(req)
+	case err != nil:
+		return false, &message.SourceError{Err: err}
+	}
+	k.keep(piece)
+	return false, k.put(piece)
+}
+
+// keep keeps p for Resend, unless it is too much.
+func (k *Call) keep(p []byte) {
+	pool := &k.conn.apps.buffers
+	switch need := len(k.kept) + len(p); {
+	case k.lost:
+		return
+	case need > chunkBytes:
+		k.lost = true
+		pool.give(k.kept)
+		k.kept = nil
+		return
+	case k.kept == nil && need <= firstBytes:
+		k.kept = pool.takeFirst()
+	case need > cap(k.kept):
+		larger := append(pool.takeChunk(), k.kept...)
+		pool.give(k.kept)
+		k.kept = larger
+	}
+	k.kept = append(k.kept, p...)
+}
+
+// begin sends the head of req.
+func (k *Call) begin(req *message.Request) error {
+	c := k.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.sendable(); err != nil || c.away {
+		k.unread, k.gone = true, true
+		if err == nil {
+			err = &message.ResetError{Code: message.CodeRefused}
+		}
+		return err
+	}
+	c.taken--
+	k.id = c.next
+	if c.next += 2; c.next > streamMost {
+		c.away = true // "a client [...] can establish a new connection for new streams" section 5.1.1
+	}
+	c.calls = append(c.calls, k)
+	c.control.earn(2 << 10) // a reset, or a window, that its end may take
+	k.window, k.batch = c.out.streamWindow, c.out.batch
+	k.bodiless = string(req.Method) == "HEAD"
+	start := c.out.beginHead(k.id)
+	c.out.buf = appendRequest(c.out.buf, req)
+	k.endHead(start, req.Length == 0)
+	if req.Length == 0 {
+		c.kick()
+	}
+	return nil
+}
+
+// endHead ends a field section of k, and the request if that is its last.
+func (k *Call) endHead(start int, last bool) {
+	o := &k.conn.out
+	k.flags, k.framed = start+flagsAt, o.batch
+	if last {
+		o.buf[k.flags] |= flagEndStream
+		k.done = true
+	}
+	o.buf = closeSection(o.buf, start, k.id)
+}
+
+// appendRequest appends the field section of a request.
+func appendRequest(b []byte, req *message.Request) []byte {
+	b = appendMethod(b, req.Method)
+	scheme := byte(indexHTTP)
+	if req.Secure {
+		scheme = indexHTTPS
+	}
+	b = append(b, 0x80|scheme)
+	b = appendLiteral(b, indexAuthority, req.Host)
+	b = appendLiteral(b, indexPath, req.Target)
+	b = appendFields(b, &req.Fields)
+	if req.Length > 0 || req.Length == 0 && mayHaveBody(req.Method) {
+		var digits [20]byte
+		b = appendLiteral(b, indexContentLength, strconv.AppendInt(digits[:0], req.Length, 10))
+	}
+	if req.Trailers {
+		// What the client takes, we do: "the TE header field [...] MUST NOT contain any
+		// value other than "trailers"" RFC 9113, section 8.2.2. gRPC goes by it.
+		b = appendField(b, []byte("te"), []byte("trailers"))
+	}
+	return b
+}
+
+func appendMethod(b, method []byte) []byte {
+	switch string(method) {
+	case "GET":
+		return append(b, 0x80|indexGET)
+	case "POST":
+		return append(b, 0x80|indexPOST)
+	}
+	return appendLiteral(b, indexGET, method)
+}
+
+// mayHaveBody is h1's: "a user agent SHOULD send Content-Length" with methods that
+// anticipate a body, even when there is none (RFC 9110, section 8.6).
+func mayHaveBody(method []byte) bool {
+	switch string(method) {
+	case "POST", "PUT", "PATCH":
+		return true
+	}
+	return false
+}
+
+// sendable is nil as long as the app may get more of k.
+func (k *Call) sendable() error {
+	switch {
+	case k.gone && k.err != nil:
+		return k.err
+	case k.gone:
+		return errUnwanted
+	}
+	return k.conn.sendable()
+}
+
+// put sends p, as the windows let it, and waits for room no longer than idle at a time.
+func (k *Call) put(p []byte) error {
+	c := k.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(p) > 0 {
+		if err := k.sendable(); err != nil {
+			return err
+		}
+		at := len(c.out.buf) + flagsAt
+		if n := c.out.data(k.id, p, &k.window); n > 0 {
+			k.flags, k.framed = at, c.out.batch
+			p = p[n:]
+			c.control.earn(n)
+			continue
+		}
+		c.waiting = append(c.waiting, k)
+		c.kick()
+		if k.writer.await(&c.mu, k.idle) {
+			c.unqueue(k)
+			return os.ErrDeadlineExceeded
+		}
+		c.unqueue(k)
+	}
+	if len(c.out.buf) > outBytes {
+		c.kick()
+	}
+	return nil
+}
+
+// unqueue takes k out of those that wait.
+func (c *AppConn) unqueue(k *Call) {
+	if i := slices.Index(c.waiting, k); i >= 0 {
+		c.waiting = slices.Delete(c.waiting, i, i+1)
+	}
+}
+
+// finish says that the request is over: in its last frame, if that is still here.
+func (k *Call) finish(req *message.Request) error {
+	c := k.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := k.sendable(); err != nil {
+		return err
+	}
+	switch {
+	case req.Trailer.Len() > 0:
+		start := c.out.beginHead(k.id)
+		c.out.buf = appendFields(c.out.buf, &req.Trailer)
+		k.endHead(start, true)
+	case k.framed == c.out.batch && len(c.out.buf) > k.flags:
+		c.out.buf[k.flags] |= flagEndStream
+	default:
+		c.out.buf = appendHeader(c.out.take(headRoom), 0, kindData, flagEndStream, k.id)
+	}
+	k.done = true
+	c.kick()
+	return nil
+}
+
+// Cut ends the call under whoever reads or writes it, whose waits fail at once. End is still
+// due.
+func (k *Call) Cut() {
+	c := k.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !k.gone && k.id != 0 {
+		c.out.buf = appendReset(c.out.take(headRoom), k.id, codeCancel)
+		c.kick()
+	}
+	k.fail(net.ErrClosed, false)
+}
+
+// fail ends k because of err, unless it has ended: whatever has come of the reply is read
+// before. unread says that the app has done nothing of it.
+func (k *Call) fail(err error, unread bool) {
+	if !k.gone {
+		k.gone, k.unread = true, unread
+		k.err = err
+	}
+	k.reader.signal()
+	k.writer.signal()
+}
+
+// refuse resets the call because of what the app did.
+func (k *Call) refuse(refusal *message.Refusal) {
+	why := codeProtocol
+	if refusal == message.ErrWindow {
+		why = codeFlowControl
+	}
+	k.conn.out.buf = appendReset(k.conn.out.take(headRoom), k.id, why)
+	k.fail(refusal, false)
+}
+
+// reset is when the app has reset the call: "a server MAY request that the client abort
+// transmission of a request without error by sending a RST_STREAM with an error code of
+// NO_ERROR after sending a complete response" RFC 9113, section 8.1.
+func (k *Call) reset(why message.Code) {
+	if k.body.ended {
+		k.gone = true
+		k.writer.signal()
+		return
+	}
+	k.fail(&message.ResetError{Code: why}, why == message.CodeRefused && k.had == 0)
+}
