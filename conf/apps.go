@@ -32,6 +32,7 @@ func (s section) app() App {
 		FirstByte: timeout.duration("first_byte"),
 		Idle:      timeout.duration("idle"),
 		Keepalive: int(s.number("keepalive")),
+		H2C:       s.text("protocol") == "h2c",
 		MaxBody:   s.number("max_body"),
 		Health:    s.below("health").health(),
 	}

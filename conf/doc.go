@@ -114,6 +114,7 @@
 //	app                             named     -           built
 //	app.*                           table     -           built
 //	app.*.socket                    texts     -           built
+//	app.*.protocol                  choice    h1          built
 //	app.*.max_inflight              number    0           built
 //	app.*.queue                     table     -           built
 //	app.*.queue.len                 number    100         built
@@ -205,6 +206,15 @@
 //     no effect.
 //   - hold is for a socket that is not there or refuses: requests of any method wait for
 //     it, as nothing of them was sent; then the answer is 502.
+//
+// What an app speaks:
+//
+//   - protocol = "h2c" is HTTP/2 without TLS and without a word before ("prior knowledge", RFC
+//     9113, section 3.3), as gRPC needs it: many requests on one connection, trailers both
+//     ways, and resets that reach the other side. keepalive is for "h1" alone: a connection of
+//     HTTP/2 is kept for 10 s. Bodies of gRPC are never buffered, whatever the route says.
+//   - WebSockets go to an app of h2c that says that it takes them (RFC 8441); from another one
+//     they are answered 501.
 //
 // Members that fail:
 //

@@ -133,6 +133,7 @@ func keys() []key {
 		{name: "app", kind: takesNamed},
 		{name: "app.*", kind: takesTable},
 		{name: "app.*.socket", kind: takesTexts},
+		{name: "app.*.protocol", kind: takesChoice, fallback: "h1", choices: []string{"h1", "h2c"}},
 		{name: "app.*.max_inflight", kind: takesNumber, fallback: "0", most: 1 << 16},
 		{name: "app.*.queue", kind: takesTable},
 		{name: "app.*.queue.len", kind: takesNumber, fallback: "100", most: 1 << 20},

@@ -164,7 +164,8 @@ type App struct {
 	Connect   time.Duration
 	FirstByte time.Duration // from the last byte of the request to the first of the reply
 	Idle      time.Duration // between two reads or writes
-	Keepalive int           // idle connections kept per socket and core; 0: each is closed after its answer
+	Keepalive int           // idle connections of HTTP/1 kept per socket and core; 0: each is closed after its answer
+	H2C       bool          `json:",omitempty"` // the app speaks HTTP/2 by prior knowledge; else HTTP/1.1
 	MaxBody   int64         // bytes of a request body; 0: no limit
 	Health    *Health       `json:",omitempty"` // nil: no checks
 	Where     Place

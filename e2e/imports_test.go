@@ -26,7 +26,7 @@ func arrows() map[string][]string {
 		},
 		jail:                {"conf", "sockets"},
 		"proxy":             {"conf", "upstream", "upstream/spool", "proxy/message"},
-		"upstream":          {"conf", "sockets", "sockets/loop", "proxy/h1", "proxy/message", "upstream/board"},
+		"upstream":          {"conf", "sockets", "sockets/loop", "proxy/h1", "proxy/h2", "proxy/message", "upstream/board"},
 		"upstream/board":    {"conf"},
 		"upstream/spool":    {"conf"}, // the root binary links it
 		"proxy/h1":          {"conf", "sockets/loop", "proxy/message"},

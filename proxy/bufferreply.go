@@ -229,6 +229,15 @@ func isEvents(resp *message.Response) bool {
 	return len(kind) >= len(events) && message.EqualFold(kind[:len(events)], events)
 }
 
+// isGRPC reports whether fields are of a call of gRPC, both sides of which may speak at once:
+// to wait for all that one has to say may be to wait for ever ("Content-Type → "content-type"
+// "application/grpc" [("+proto" / "+json" / {custom})]", PROTOCOL-HTTP2.md of gRPC).
+func isGRPC(fields *message.Fields) bool {
+	kind, _ := fields.Value(message.ContentType)
+	const grpc = "application/grpc"
+	return len(kind) >= len(grpc) && message.EqualFold(kind[:len(grpc)], grpc)
+}
+
 // unbuffered takes what an app says of buffering out of its reply, and reports whether it
 // wants none: "X-Accel-Buffering: no" is nginx's, and what frameworks write.
 func unbuffered(resp *message.Response) bool {

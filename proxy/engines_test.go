@@ -326,7 +326,11 @@ func (w *world) serve(conn net.Conn) {
 		return
 	}
 	records := loop.NewRecords(raw, raw)
-	session := tls.Server(records, serverTLS())
+	config := serverTLS()
+	if w.h2 {
+		config.NextProtos = []string{"h2"}
+	}
+	session := tls.Server(records, config)
 	if err := session.HandshakeContext(context.Background()); err != nil {
 		raw.Close()
 		w.serving.Done()

@@ -142,7 +142,7 @@ func (f *Forwarder) pass(p *passage) {
 	if f.isLast(p) {
 		return
 	}
-	if req.Upgrade == nil {
+	if req.Upgrade == nil && (route.share == nil || !isGRPC(&req.Fields)) {
 		p.share = route.share
 	}
 	if p.app.MaxBody > 0 && req.Length > p.app.MaxBody {

@@ -9,6 +9,7 @@ import (
 
 	"sallyport/conf"
 	"sallyport/proxy/h1"
+	"sallyport/proxy/h2"
 	"sallyport/proxy/message"
 	"sallyport/sockets/loop"
 	"sallyport/upstream/board"
@@ -29,6 +30,7 @@ type App struct {
 	loop    *loop.Loop                // of the connections to them
 	way     Way                       // of connections to come; stands before the first request
 	buffers *h1.Buffers
+	shared  *h2.Apps  // nil where the app speaks HTTP/1
 	leases  sync.Pool // of *Lease
 	conns   sync.Pool // of *conn that are closed
 	checks  checks
@@ -41,8 +43,9 @@ type App struct {
 type Member struct {
 	Socket string // absolute path
 	index  int
-	number int // among the members of all apps
-	idle   pool
+	number int   // among the members of all apps
+	idle   pool  // of an app that speaks HTTP/1
+	links  links // of one that speaks HTTP/2
 
 	lookAt  time.Time    // when it is tried again, if it is shut; zero: not before it was. Guarded by App.mu
 	refused atomic.Int32 // times in a row that it was shut because it refused
@@ -63,6 +66,9 @@ func New(plan []conf.App, shared *board.Board, watcher *loop.Loop, buffers *h1.B
 
 func newApp(plan conf.App, queue *board.Queue, watcher *loop.Loop, buffers *h1.Buffers) *App {
 	a := &App{Name: plan.Name, MaxBody: plan.MaxBody, plan: plan, queue: queue, again: againPause, loop: watcher, buffers: buffers}
+	if plan.H2C {
+		a.shared = new(h2.Apps)
+	}
 	for i, socket := range plan.Sockets {
 		a.members = append(a.members, &Member{Socket: socket, index: i, idle: pool{keep: plan.Keepalive, spare: &a.conns}})
 	}
@@ -88,6 +94,7 @@ func (a *App) Close() {
 	a.checks.end()
 	for _, m := range a.members {
 		m.idle.close()
+		m.links.close()
 	}
 }
 
@@ -115,6 +122,9 @@ func (a *App) Count(what board.Tally) { a.queue.Count(what) }
 // The lease is never nil, and due for Release in any case.
 func (a *App) Send(req *message.Request, body message.Source, client board.Client) (*Lease, error) {
 	l := a.lease(client)
+	if l.call != nil {
+		return l, l.sendCall(req, body)
+	}
 	err := l.open()
 	if err == nil {
 		err = l.send(req, body)
@@ -135,10 +145,16 @@ func (a *App) lease(client board.Client) *Lease {
 	l, ok := a.leases.Get().(*Lease)
 	if !ok {
 		l = &Lease{app: a, uploaded: make(chan error, 1)}
-		l.conn.Keep = a.plan.Keepalive > 0
-		l.conn.Redial = l.redial
+		if a.shared != nil {
+			l.call = new(h2.Call)
+			l.conn = l.call
+		} else {
+			l.conn = &l.h1
+			l.h1.Keep = a.plan.Keepalive > 0
+			l.h1.Redial = l.redial
+		}
 	}
 	l.client, l.begun, l.Queued, l.absent = client, time.Now(), 0, time.Time{}
-	l.member, l.tries, l.reused, l.complete, l.held = nil, 0, false, false, false
+	l.member, l.tries, l.reused, l.spared, l.complete, l.held = nil, 0, false, false, false, false
 	return l
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"sallyport/proxy/h2"
 	"sallyport/proxy/message"
 	"sallyport/upstream/board"
 )
@@ -79,9 +80,14 @@ func errnoOf(err error) syscall.Errno {
 // Status is what the client is told: 503 when the app is there and busy, 504 when
 // it took too long, 502 otherwise.
 func (e *Error) Status() int {
+	reset, _ := errors.AsType[*message.ResetError](e.Err)
 	switch {
 	case e.Op == Queue, errors.Is(e.Err, syscall.EAGAIN) && e.Op == Connect:
 		return 503
+	case reset != nil && (reset.Code == message.CodeRefused || reset.Code == message.CodeEnhanceCalm):
+		return 503
+	case e.Err == h2.ErrNoTunnel:
+		return 501
 	case errors.Is(e.Err, os.ErrDeadlineExceeded):
 		return 504
 	}
@@ -112,12 +118,36 @@ func (e *Error) Hint() string {
 		return "the app's backlog is full: give it more workers or a longer backlog"
 	case e.Op == Connect:
 		return e.hintOfWay()
+	case e.hintOfHTTP2() != "":
+		return e.hintOfHTTP2()
 	case errors.Is(e.Err, ErrSurplus):
 		return "its content-length is too small, or a reply that has no body has one: the connection was closed"
 	case hungUp(e.Err):
 		return "the app closed the connection before it answered: look for a crash or a worker timeout in its log"
 	case errors.Is(e.Err, os.ErrDeadlineExceeded):
 		return "raise timeout.first_byte or timeout.idle of the app, if it needs that long"
+	}
+	return ""
+}
+
+// hintOfHTTP2 is Hint where the app was spoken to in HTTP/2.
+func (e *Error) hintOfHTTP2() string {
+	const other = `: take protocol = "h2c" out of the app, or have it speak HTTP/2 without TLS`
+	reset, _ := errors.AsType[*message.ResetError](e.Err)
+	_, silent := errors.AsType[*h2.GreetingError](e.Err)
+	switch {
+	case errors.Is(e.Err, message.ErrSpeaksHTTP1):
+		return "the app speaks HTTP/1" + other
+	case silent:
+		return "the app has not said a word of HTTP/2" + other
+	case reset != nil && reset.Code == message.CodeHTTP1:
+		return "the app wants to be asked by HTTP/1" + other
+	case reset != nil && reset.Code == message.CodeRefused:
+		return "the app has more at a time than it takes: set max_inflight to what that is"
+	case reset != nil:
+		return "the app gave the request up: look for the reason in its log"
+	case e.Err == h2.ErrNoTunnel:
+		return `the app takes no WebSockets by HTTP/2 (RFC 8441): lead their path to an app without protocol = "h2c"`
 	}
 	return ""
 }

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sallyport/proxy/h1"
+	"sallyport/proxy/h2"
 	"sallyport/proxy/message"
-	"sallyport/sockets/loop"
 	"sallyport/upstream/board"
 )
 
@@ -99,22 +99,32 @@ func (a *App) check(m *Member) {
 // verdict is not known where the backlog is full, which is to be busy too, or where no
 // connection could be made for want of something here.
 func (a *App) ask(m *Member, limit time.Duration) (verdict board.Trouble, known bool) {
-	conn := new(loop.Conn)
+	link := new(h2.AppConn) // which has a connection in it
+	conn := &link.Raw
 	if err := a.dial(conn, &unix.SockaddrUnix{Name: m.Socket}, m); err != nil {
 		errno := errnoOf(err)
 		return board.Trouble(errno), refuses(errno)
 	}
 	a.found(m)
+	if a.shared != nil {
+		return a.askCall(link, limit), true
+	}
 	var app h1.AppConn
 	app.Open(conn, a.buffers, replyLimits, 2*checkTimeMax) // which end comes before
-	over := make(chan struct{})
-	end := time.AfterFunc(limit, func() { app.Cut(); close(over) })
-	status, err := askStatus(&app, a.checkRequest())
-	if !end.Stop() {
-		<-over // it must not cut what has the number of conn next
-	}
+	status, err := a.askWithin(&app, limit)
 	app.Close()
 	return verdictOf(status, err), true
+}
+
+// askWithin is askStatus, for no longer than limit.
+func (a *App) askWithin(app carrier, limit time.Duration) (status int, err error) {
+	over := make(chan struct{})
+	end := time.AfterFunc(limit, func() { app.Cut(); close(over) })
+	status, err = askStatus(app, a.checkRequest())
+	if !end.Stop() {
+		<-over // it must not cut what has the number of the connection next
+	}
+	return status, err
 }
 
 // checkRequest is what a member is asked.
@@ -126,7 +136,7 @@ func (a *App) checkRequest() *message.Request {
 }
 
 // askStatus sends req, and is the status of the answer.
-func askStatus(app *h1.AppConn, req *message.Request) (status int, err error) {
+func askStatus(app carrier, req *message.Request) (status int, err error) {
 	if _, err := app.Send(req, nil); err != nil { // it has no body
 		return 0, err
 	}

@@ -11,7 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sallyport/proxy/h1"
+	"sallyport/proxy/h2"
 	"sallyport/proxy/message"
+	"sallyport/sockets/loop"
 	"sallyport/upstream/board"
 )
 
@@ -27,10 +29,13 @@ type Lease struct {
 	client board.Client      // nil: never leaves
 	member *Member           // nil until picked
 	addr   unix.SockaddrUnix // of member; the kernel's form of it is written into it
-	on     *conn             // nil until open
-	conn   h1.AppConn        // on it
+	on     *conn             // nil until open, and where the app speaks HTTP/2
+	h1     h1.AppConn        // on it
+	call   *h2.Call          // nil where the app speaks HTTP/1
+	conn   carrier           // which of the two it is
 	tries  int               // used up
-	reused bool              // on carried another request before
+	reused bool              // the connection carried another request before
+	spared bool              // such a one has failed, and cost no try
 
 	begun  time.Time
 	absent time.Time // since when no member was there for it; zero: not
@@ -47,6 +52,24 @@ type Lease struct {
 	clientGone atomic.Bool  // upload is about to cut the connection: the client's half broke
 }
 
+// A carrier is one request and its reply on a connection to an app.
+type carrier interface {
+	message.Spliceable
+
+	Send(req *message.Request, body message.Source) (complete bool, err error)
+	SendBody(req *message.Request, body message.Source) error
+	Await(firstByte time.Duration) error
+	ReadReply(req *message.Request) (*message.Response, error)
+	Replied() bool
+	Leave()
+	Trailer() *message.Fields
+	Surplus() bool
+	Write(p []byte) (int, error)
+	CloseWrite() error
+	SetIdle(idle time.Duration)
+	Cut()
+}
+
 // Socket is the path of the member.
 func (l *Lease) Socket() string { return l.member.Socket }
 
@@ -61,7 +84,7 @@ func (l *Lease) open() error {
 	} else if err := l.dial(); err != nil {
 		return err
 	}
-	l.conn.Open(&l.on.raw, l.app.buffers, replyLimits, l.app.plan.Idle)
+	l.h1.Open(&l.on.raw, l.app.buffers, replyLimits, l.app.plan.Idle)
 	return nil
 }
 
@@ -69,7 +92,7 @@ func (l *Lease) open() error {
 func (l *Lease) dial() error {
 	for {
 		c := l.member.idle.fresh()
-		err := l.connect(c)
+		err := l.connect(&c.raw)
 		if err == nil {
 			l.on, l.reused, l.Connected = c, false, time.Now()
 			l.arrived()
@@ -130,7 +153,7 @@ func (l *Lease) send(req *message.Request, body message.Source) error {
 
 // resend sends the request once more, on the connection that renew has made.
 func (l *Lease) resend() error {
-	err := l.conn.Resend(&l.on.raw)
+	err := l.h1.Resend(&l.on.raw)
 	l.complete = err == nil
 	return l.hear(err)
 }
@@ -148,11 +171,11 @@ func (l *Lease) hear(sending error) error {
 	return nil
 }
 
-// connect connects c to the member. A full backlog is EAGAIN (connect(2)).
-func (l *Lease) connect(c *conn) error {
+// connect connects raw to the member. A full backlog is EAGAIN (connect(2)).
+func (l *Lease) connect(raw *loop.Conn) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		l.addr = unix.SockaddrUnix{Name: l.member.Socket} // anew: a longer name leaves its end behind
-		err := l.app.dial(&c.raw, &l.addr, l.member)
+		err := l.app.dial(raw, &l.addr, l.member)
 		if l.app.plan.QueueLen > 0 || !errors.Is(err, unix.EAGAIN) || time.Since(l.begun)+wait > l.app.plan.Connect {
 			return err
 		}
@@ -166,6 +189,9 @@ func (l *Lease) blame(op Op, err error) error {
 	if l.uploading && l.clientGone.Load() {
 		l.uploading = false
 		return <-l.uploaded
+	}
+	if err == h2.ErrLeft {
+		return board.ErrGone
 	}
 	return l.fault(op, err)
 }
@@ -291,14 +317,17 @@ func (l *Lease) Release() {
 	if l.uploading {
 		sent = l.endUpload()
 	}
+	if l.call != nil {
+		l.releaseCall()
+	}
 	if l.on != nil {
 		if l.conn.Replied() {
 			l.app.queue.CountMember(l.member.index, board.Served)
 		}
-		if sent && l.conn.Rest() {
+		if sent && l.h1.Rest() {
 			l.on.pool.put(l.on)
 		} else {
-			l.conn.Close()
+			l.h1.Close()
 			l.on.drop()
 		}
 		l.on = nil
@@ -340,14 +369,14 @@ const resendMax = 4 << 10
 //     once (gunicorn 8 KiB, puma 16 KiB, others more), it has not begun to either.
 func (l *Lease) repeatable(req *message.Request, err error) bool {
 	fault, ok := errors.AsType[*Error](err)
-	if !ok || fault.Op == Connect || !hungUp(err) || l.conn.Replied() || l.conn.Resendable() == 0 {
+	if !ok || fault.Op == Connect || !hungUp(err) || l.h1.Replied() || l.h1.Resendable() == 0 {
 		return false
 	}
 	if !l.reused && l.tries == l.app.plan.Retries {
 		return false
 	}
-	return l.conn.Sent() == 0 || req.Length == 0 && isSafe(req.Method) ||
-		errors.Is(err, unix.ECONNRESET) && l.conn.Resendable() <= resendMax
+	return l.h1.Sent() == 0 || req.Length == 0 && isSafe(req.Method) ||
+		errors.Is(err, unix.ECONNRESET) && l.h1.Resendable() <= resendMax
 }
 
 func isSafe(method []byte) bool {

@@ -49,6 +49,9 @@ type Call struct {
 	trailer  message.Fields
 	reader   waiter
 
+	tunnel bool   // an extended CONNECT was sent
+	accept []byte // what HTTP/1 answers its key with
+
 	gone   bool  // reset, by one side, or with the connection
 	err    error // why; nil if it is as good as over
 	unread bool  // the app has done nothing of it
@@ -121,6 +124,11 @@ func (k *Call) leave() {
 // Send sends the head of req, and with it whatever of its body is there already. It reports
 // whether that was all of it; if not, SendBody sends the rest.
 func (k *Call) Send(req *message.Request, body message.Source) (complete bool, err error) {
+	if message.EqualFold(req.Upgrade, "websocket") {
+		if err := k.awaitConnect(req); err != nil {
+			return false, err
+		}
+	}
 	if err := k.begin(req); err != nil || req.Length == 0 {
 		return err == nil, err
 	}
@@ -146,7 +154,7 @@ func (k *Call) Resend(req *message.Request) (complete bool, err error) {
 		return false, err
 	}
 	if k.all {
-		return true, k.finish(req)
+		return true, k.finish(&req.Trailer)
 	}
 	k.flush()
 	return false, nil
@@ -176,7 +184,7 @@ func (k *Call) gather(req *message.Request, body message.Source) (done bool, err
 	switch {
 	case err == io.EOF:
 		k.all = true
-		return true, k.finish(req)
+		return true, k.finish(&req.Trailer)
 	case err != nil:
 		return false, &message.SourceError{Err: err}
 	}
@@ -227,8 +235,8 @@ func (k *Call) begin(req *message.Request) error {
 	k.window, k.batch = c.out.streamWindow, c.out.batch
 	k.bodiless = string(req.Method) == "HEAD"
 	start := c.out.beginHead(k.id)
-	c.out.buf = appendRequest(c.out.buf, req)
-	k.endHead(start, req.Length == 0)
+	c.out.buf = k.appendRequest(c.out.buf, req)
+	k.endHead(start, req.Length == 0 && !k.tunnel)
 	if req.Length == 0 {
 		c.kick()
 	}
@@ -247,8 +255,13 @@ func (k *Call) endHead(start int, last bool) {
 }
 
 // appendRequest appends the field section of a request.
-func appendRequest(b []byte, req *message.Request) []byte {
-	b = appendMethod(b, req.Method)
+func (k *Call) appendRequest(b []byte, req *message.Request) []byte {
+	if k.tunnel {
+		b = appendLiteral(b, indexGET, []byte("CONNECT"))
+		b = appendField(b, []byte(":protocol"), []byte("websocket"))
+	} else {
+		b = appendMethod(b, req.Method)
+	}
 	scheme := byte(indexHTTP)
 	if req.Secure {
 		scheme = indexHTTPS
@@ -256,7 +269,11 @@ func appendRequest(b []byte, req *message.Request) []byte {
 	b = append(b, 0x80|scheme)
 	b = appendLiteral(b, indexAuthority, req.Host)
 	b = appendLiteral(b, indexPath, req.Target)
-	b = appendFields(b, &req.Fields)
+	for i := range req.Fields.Len() {
+		if _, key, value := req.Fields.Line(i); !k.tunnel || !message.EqualFold(key, websocketKey) {
+			b = appendField(b, key, value)
+		}
+	}
 	if req.Length > 0 || req.Length == 0 && mayHaveBody(req.Method) {
 		var digits [20]byte
 		b = appendLiteral(b, indexContentLength, strconv.AppendInt(digits[:0], req.Length, 10))
@@ -268,6 +285,50 @@ func appendRequest(b []byte, req *message.Request) []byte {
 	}
 	return b
 }
+
+// ErrNoTunnel is an app that takes no WebSockets by HTTP/2.
+var ErrNoTunnel = errors.New("h2: the app takes no extended CONNECT")
+
+// awaitConnect readies k for a WebSocket, once the app has said that it takes them: "A
+// client MUST NOT send" that before (RFC 8441, section 4).
+func (k *Call) awaitConnect(req *message.Request) error {
+	c := k.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const look = time.Millisecond // on a connection that is new, which knows nothing of k yet
+	c.kick()
+	for waited := time.Duration(0); !c.in.settled; waited += look {
+		if err := c.sendable(); err != nil {
+			return err
+		}
+		if k.idle > 0 && waited >= k.idle {
+			return k.late()
+		}
+		k.reader.await(&c.mu, look)
+	}
+	if !c.said.connect {
+		return ErrNoTunnel
+	}
+	k.tunnel = true
+	for i := range req.Fields.Len() {
+		if _, key, value := req.Fields.Line(i); message.EqualFold(key, websocketKey) {
+			k.accept = acceptOf(value)
+		}
+	}
+	return nil
+}
+
+// Write sends bytes to the app in a tunnel.
+func (k *Call) Write(p []byte) (int, error) {
+	if err := k.put(p); err != nil {
+		return 0, err
+	}
+	k.flush()
+	return len(p), nil
+}
+
+// CloseWrite tells the app that nothing more comes in a tunnel.
+func (k *Call) CloseWrite() error { return k.finish(nil) }
 
 func appendMethod(b, method []byte) []byte {
 	switch string(method) {
@@ -338,7 +399,7 @@ func (c *AppConn) unqueue(k *Call) {
 }
 
 // finish says that the request is over: in its last frame, if that is still here.
-func (k *Call) finish(req *message.Request) error {
+func (k *Call) finish(trailer *message.Fields) error {
 	c := k.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -346,9 +407,9 @@ func (k *Call) finish(req *message.Request) error {
 		return err
 	}
 	switch {
-	case req.Trailer.Len() > 0:
+	case trailer != nil && trailer.Len() > 0:
 		start := c.out.beginHead(k.id)
-		c.out.buf = appendFields(c.out.buf, &req.Trailer)
+		c.out.buf = appendFields(c.out.buf, trailer)
 		k.endHead(start, true)
 	case k.framed == c.out.batch && len(c.out.buf) > k.flags:
 		c.out.buf[k.flags] |= flagEndStream

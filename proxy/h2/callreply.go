@@ -78,6 +78,8 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 // frameReply finds out what becomes of the body.
 func (k *Call) frameReply(resp *message.Response, end bool) *message.Refusal {
 	switch {
+	case k.tunnel && resp.Status/100 == 2:
+		return k.beginTunnel(resp)
 	case resp.Status == 101:
 		// "HTTP/2 removes support for the 101 (Switching Protocols)" RFC 9113, section 8.6
 		return message.ErrUpgradeNotAsked
@@ -103,6 +105,18 @@ func (k *Call) frameReply(resp *message.Response, end bool) *message.Refusal {
 	if k.bodiless {
 		k.body.length = 0
 	}
+	return nil
+}
+
+// beginTunnel makes the 101 that HTTP/1 answers a handshake with of the 2xx that says "that the
+// proxying of the tunnel" has begun (RFC 8441, section 5).
+func (k *Call) beginTunnel(resp *message.Response) *message.Refusal {
+	if resp.Length > 0 {
+		return message.ErrNoContentWithBody
+	}
+	resp.Status, resp.Length = 101, -1
+	resp.Fields.Add("Sec-WebSocket-Accept", k.accept)
+	k.final = true
 	return nil
 }
 
@@ -212,6 +226,9 @@ func (k *Call) late() error {
 
 // Replied reports whether anything came from the app for this call.
 func (k *Call) Replied() bool {
+	if k.conn == nil {
+		return false
+	}
 	k.conn.mu.Lock()
 	defer k.conn.mu.Unlock()
 	return k.had > 0

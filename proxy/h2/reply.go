@@ -146,15 +146,20 @@ func (s *stream) accepts(resp *message.Response) bool {
 	if s.key == nil {
 		return s.connect
 	}
-	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // ibid., section 1.3
-	sum := sha1.Sum(append(append([]byte(nil), s.key...), guid...))
-	want := base64.StdEncoding.EncodeToString(sum[:])
+	want := string(acceptOf(s.key))
 	for i := range resp.Fields.Len() {
 		if _, key, value := resp.Fields.Line(i); message.EqualFold(key, websocketAccept) {
 			return string(value) == want
 		}
 	}
 	return false
+}
+
+// acceptOf is what a key of a WebSocket is answered with (RFC 6455, section 4.2.2).
+func acceptOf(key []byte) []byte {
+	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // ibid., section 1.3
+	sum := sha1.Sum(append(append([]byte(nil), key...), guid...))
+	return base64.StdEncoding.AppendEncode(nil, sum[:])
 }
 
 // Write is message.Stream.

@@ -143,6 +143,8 @@ func (s *stream) takeFraming(end bool) *message.Refusal {
 	return nil
 }
 
+const websocketKey = "sec-websocket-key"
+
 // beginConnect makes the upgrade of HTTP/1 of an extended CONNECT, with the key that only
 // that has (RFC 8441, section 5).
 func (s *stream) beginConnect() *message.Refusal {
@@ -150,9 +152,8 @@ func (s *stream) beginConnect() *message.Refusal {
 	if !message.IsToken(req.Upgrade) || message.EqualFold(req.Upgrade, "h2c") {
 		return message.ErrPseudo
 	}
-	const key = "sec-websocket-key"
 	for i := range req.Fields.Len() {
-		if _, name, _ := req.Fields.Line(i); message.EqualFold(name, key) {
+		if _, name, _ := req.Fields.Line(i); message.EqualFold(name, websocketKey) {
 			return message.ErrConnectionField
 		}
 	}
