@@ -13,6 +13,7 @@ require (
 	go.uber.org/zap v1.28.0 // the log that certmagic wants to have, and has thrown away
 	golang.org/x/net v0.60.0 // HPACK: the field compression of HTTP/2, its decoder alone
 	golang.org/x/sys v0.49.0 // system calls
+	google.golang.org/grpc v1.83.2 // tests alone: a client and a server of gRPC that are not ours
 )
 
 require (
@@ -27,4 +28,6 @@ require (
 	go.uber.org/zap/exp v0.3.0 // indirect
 	golang.org/x/crypto v0.57.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
+	google.golang.org/genproto/googleapis/rpc v0.0.0-20260526163538-3dc84a4a5aaa // indirect; grpc's
+	google.golang.org/protobuf v1.36.11 // indirect; likewise
 )

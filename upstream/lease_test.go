@@ -49,6 +49,7 @@ func TestAwait(t *testing.T) {
 		conn := &lateConn{late: test.late}
 		const ago = time.Hour
 		l := &Lease{uploading: test.uploading, begun: time.Now().Add(-ago)}
+		l.conn = &l.h1
 		l.h1.Open(conn, new(h1.Buffers), replyLimits, 0)
 		if test.uploaded > 0 {
 			l.uploadedAt.Store(int64(ago - test.uploaded))

@@ -123,11 +123,11 @@ func (k *Call) beginTunnel(resp *message.Response) *message.Refusal {
 // receive puts p, which has come, behind the body.
 func (k *Call) receive(p []byte) {
 	b := &k.body
-	b.got += int64(len(p))
-	if b.length >= 0 && b.got > b.length {
+	if b.length >= 0 && b.got+int64(len(p)) > b.length {
 		k.refuse(message.ErrLengthDisagrees)
 		return
 	}
+	b.got += int64(len(p))
 	b.chunks.put(p, b.got, &k.conn.apps.buffers)
 	k.reader.signal()
 }

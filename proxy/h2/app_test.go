@@ -1,0 +1,557 @@
+package h2
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sys/unix"
+
+	"sallyport/conf"
+	"sallyport/proxy/message"
+	"sallyport/sockets/loop"
+)
+
+// An appWorld is a connection to an app, which is the test.
+type appWorld struct {
+	world
+	link AppConn
+	apps *Apps
+}
+
+var appLimits = conf.Limits{HeadBytes: 4 << 10, LineBytes: 1 << 10, Fields: 20}
+
+// startApp connects to an app.
+func startApp(t *testing.T, idle time.Duration) *appWorld {
+	t.Helper()
+	w := &appWorld{world: world{T: t, ended: make(chan struct{}, 1)}, apps: new(Apps)}
+	watcher, err := loop.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.connect(watcher, idle)
+	w.dec = hpack.NewDecoder(4096, nil)
+	w.enc = hpack.NewEncoder(&w.block)
+	t.Cleanup(func() {
+		w.link.Retire()
+		w.conn.Close()
+		select {
+		case <-w.ended:
+		case <-time.After(patience):
+			t.Error("the connection does not end")
+		}
+		watcher.Close()
+	})
+	return w
+}
+
+func (w *appWorld) connect(watcher *loop.Loop, idle time.Duration) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if err := watcher.Adopt(&w.link.Raw, ends[0]); err != nil {
+		w.Fatal(err)
+	}
+	file := os.NewFile(uintptr(ends[1]), "app")
+	w.conn, err = net.FileConn(file)
+	file.Close()
+	if err != nil {
+		w.Fatal(err)
+	}
+	_ = w.conn.SetDeadline(time.Now().Add(patience))
+	w.link.Start(w.apps, &appLimits, idle, func() { w.ended <- struct{}{} })
+}
+
+// call begins a call.
+func (w *appWorld) call(req *message.Request) *Call {
+	w.Helper()
+	if !w.link.Reserve() {
+		w.Fatal("no room for a call")
+	}
+	k := new(Call)
+	k.Open(&w.link, patience)
+	if complete, err := k.Send(req, nobody{}); err != nil || !complete {
+		w.Fatalf("send: %v", err)
+	}
+	return k
+}
+
+// nobody is a body that has ended.
+type nobody struct{}
+
+func (nobody) Ready() bool           { return true }
+func (nobody) Next() ([]byte, error) { return nil, io.EOF }
+
+func asked(method string) *message.Request {
+	return &message.Request{Method: []byte(method), Target: []byte("/"), Host: []byte("app.test")}
+}
+
+// greeted hears what a connection begins with, and answers it.
+func (w *appWorld) greeted() {
+	w.Helper()
+	b := make([]byte, len(preface))
+	if _, err := io.ReadFull(w.conn, b); err != nil || string(b) != preface {
+		w.Fatalf("%q: %v", b, err)
+	}
+	w.say(frame(kindSettings, 0, 0))
+}
+
+// hears is hear without what has to be said on every connection.
+func (w *appWorld) hears() answer {
+	for {
+		if a := w.hear(); a.kind != kindWindow || a.stream != 0 {
+			return a
+		}
+	}
+}
+
+// a reply, as far as a client would have it.
+func reading(k *Call, req *message.Request) (said string, err error) {
+	if err := k.Await(patience); err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for {
+		resp, err := k.ReadReply(req)
+		if err != nil {
+			return b.String(), err
+		}
+		fmt.Fprintf(&b, "%d", resp.Status)
+		for i := range resp.Fields.Len() {
+			_, key, value := resp.Fields.Line(i)
+			fmt.Fprintf(&b, " %s=%s", key, value)
+		}
+		fmt.Fprintf(&b, " (%d) ", resp.Length)
+		if !resp.Interim() {
+			break
+		}
+	}
+	for {
+		piece, err := k.Next()
+		b.Write(piece)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return b.String(), err
+		}
+	}
+	if trailer := k.Trailer(); trailer != nil {
+		for i := range trailer.Len() {
+			_, key, value := trailer.Line(i)
+			fmt.Fprintf(&b, " %s=%s", key, value)
+		}
+	}
+	return b.String(), nil
+}
+
+// A reply of an app, and what becomes of it.
+type hostile struct {
+	name   string
+	frames func(w *appWorld) [][]byte
+	method string // GET, if it is not said
+	said   string // to the client, before it was cut or ended
+	err    error  // what that was; nil: the reply is whole
+	fatal  bool   // the connection is over
+}
+
+func one(parts ...func(w *appWorld) []byte) func(w *appWorld) [][]byte {
+	return func(w *appWorld) (all [][]byte) {
+		for _, part := range parts {
+			all = append(all, part(w))
+		}
+		return all
+	}
+}
+
+func headOf(flags uint8, lines ...string) func(w *appWorld) []byte {
+	return func(w *appWorld) []byte { return w.head(1, flags, lines...) }
+}
+
+func bytesOf(b ...byte) func(w *appWorld) []byte { return func(*appWorld) []byte { return b } }
+
+func dataOf(flags uint8, text string) func(w *appWorld) []byte {
+	return bytesOf(frame(kindData, flags, 1, []byte(text)...)...)
+}
+
+const end = flagEndStream
+
+func hostiles() []hostile {
+	ok := headOf(0, ":status: 200")
+	list := []hostile{
+		{name: "whole", frames: one(headOf(0, ":status: 200", "content-length: 2", "x: y"), dataOf(end, "ok")), said: "200 x=y (2) ok"},
+		{name: "trailers only", frames: one(headOf(end, ":status: 200", "grpc-status: 5")), said: "200 grpc-status=5 (-1) "},
+		{name: "trailers", frames: one(ok, dataOf(0, "a"), headOf(end, "grpc-status: 0")), said: "200 (-1) a grpc-status=0"},
+		{name: "padding", frames: one(ok, bytesOf(frame(kindData, end|flagPadded, 1, append([]byte{3}, "ok\x00\x00\x00"...)...)...)), said: "200 (-1) ok"},
+		{name: "interim", frames: one(headOf(0, ":status: 103", "link: a"), headOf(end, ":status: 204")), said: "103 link=a (0) 204 (0) "},
+		{name: "HEAD", method: "HEAD", frames: one(headOf(end, ":status: 200", "content-length: 10")), said: "200 (10) "},
+		{name: "304", frames: one(headOf(end, ":status: 304", "content-length: 10")), said: "304 (10) "},
+		{name: "unknown frame", frames: one(bytesOf(frame(0x77, 0xff, 1, 1, 2, 3)...), headOf(end, ":status: 200")), said: "200 (-1) "},
+		{name: "priority", frames: one(bytesOf(frame(kindPriority, 0, 1, 0, 0, 0, 3, 4)...), headOf(end, ":status: 200")), said: "200 (-1) "},
+		{name: "reset with NO_ERROR behind the reply", frames: one(headOf(end, ":status: 200"), bytesOf(frame(kindReset, 0, 1, word(0)...)...)), said: "200 (-1) "},
+
+		{name: "longer than its length", frames: one(headOf(0, ":status: 200", "content-length: 2"), dataOf(end, "okay")), said: "200 (2) ", err: message.ErrLengthDisagrees},
+		{name: "longer by another frame", frames: one(headOf(0, ":status: 200", "content-length: 2"), dataOf(0, "ok"), dataOf(end, "ay")), said: "200 (2) o", err: message.ErrLengthDisagrees},
+		{name: "shorter than its length", frames: one(headOf(0, ":status: 200", "content-length: 3"), dataOf(end, "ok")), said: "200 (3) ok", err: message.ErrLengthDisagrees},
+		{name: "no body of a length", frames: one(headOf(end, ":status: 200", "content-length: 3")), said: "200 (3) ", err: message.ErrLengthDisagrees},
+		{name: "trailers before the length", frames: one(headOf(0, ":status: 200", "content-length: 3"), headOf(end, "a: b")), said: "200 (3) ", err: message.ErrLengthDisagrees},
+		{name: "two lengths", frames: one(headOf(0, ":status: 200", "content-length: 2", "content-length: 2")), err: message.ErrLengthTwice},
+		{name: "body of HEAD", method: "HEAD", frames: one(ok, dataOf(end, "x")), said: "200 (-1) ", err: message.ErrLengthDisagrees},
+		{name: "body of 204", frames: one(headOf(0, ":status: 204"), dataOf(end, "x")), said: "204 (0) ", err: message.ErrLengthDisagrees},
+		{name: "body of 304", frames: one(headOf(0, ":status: 304"), dataOf(end, "x")), said: "304 (-1) ", err: message.ErrLengthDisagrees},
+		{name: "length of 204", frames: one(headOf(end, ":status: 204", "content-length: 1")), err: message.ErrNoContentWithBody},
+		{name: "length of 103", frames: one(headOf(0, ":status: 103", "content-length: 1")), err: message.ErrNoContentWithBody},
+		{name: "end with 103", frames: one(headOf(end, ":status: 103")), err: message.ErrNoContentWithBody},
+		{name: "101", frames: one(headOf(0, ":status: 101")), err: message.ErrUpgradeNotAsked},
+		{name: "no status", frames: one(headOf(end, "a: b")), err: message.ErrPseudo},
+		{name: "two", frames: one(headOf(end, ":status: 200", ":status: 200")), err: message.ErrPseudo},
+		{name: "status behind a field", frames: one(headOf(end, "a: b", ":status: 200")), err: message.ErrPseudo},
+		{name: "method", frames: one(headOf(end, ":status: 200", ":method: GET")), err: message.ErrPseudo},
+		{name: "unknown pseudo field", frames: one(headOf(end, ":status: 200", ":x: y")), err: message.ErrPseudo},
+		{name: "trailer with pseudo field", frames: one(ok, headOf(end, ":status: 200")), said: "200 (-1) ", err: message.ErrPseudo},
+		{name: "trailer without end", frames: one(ok, headOf(0, "a: b")), said: "200 (-1) ", err: message.ErrTrailer},
+		{name: "trailer with framing", frames: one(ok, headOf(end, "content-length: 5")), said: "200 (-1) ", err: message.ErrTrailer},
+		{name: "trailer with transfer-encoding", frames: one(ok, headOf(end, "transfer-encoding: chunked")), said: "200 (-1) ", err: message.ErrConnectionField},
+		{name: "body before the head", frames: one(dataOf(end, "x")), err: message.ErrFrames},
+		{name: "body behind 103", frames: one(headOf(0, ":status: 103"), dataOf(end, "x")), said: "103 (0) ", err: message.ErrFrames},
+		{name: "endless interim", frames: func(w *appWorld) (all [][]byte) {
+			for range interimsMost + 2 {
+				all = append(all, w.head(1, 0, ":status: 103"))
+			}
+			return all
+		}, said: strings.Repeat("103 (0) ", interimsMost+1), err: message.ErrInterimTooMany},
+		{name: "long head", frames: one(headOf(end, ":status: 200", "a: "+strings.Repeat("x", 900), "b: "+strings.Repeat("x", 900), "c: "+strings.Repeat("x", 900), "d: "+strings.Repeat("x", 900), "e: "+strings.Repeat("x", 900))), err: message.ErrHeadTooLong},
+		{name: "long field", frames: one(headOf(end, ":status: 200", "a: "+strings.Repeat("x", 1100))), err: message.ErrFieldTooLong},
+		{name: "many fields", frames: one(headOf(end, append([]string{":status: 200"}, slices.Repeat([]string{"a: b"}, 21)...)...)), err: message.ErrTooManyFields},
+		{name: "reset", frames: one(bytesOf(frame(kindReset, 0, 1, word(8)...)...)), err: &message.ResetError{Code: message.CodeCancel}},
+		{name: "reset with NO_ERROR within", frames: one(ok, dataOf(0, "x"), bytesOf(frame(kindReset, 0, 1, word(0)...)...)), said: "200 (-1) x", err: &message.ResetError{}},
+		{name: "window of the stream", frames: one(bytesOf(frame(kindWindow, 0, 1, word(windowMost)...)...)), err: message.ErrWindow},
+		{name: "no window of the stream", frames: one(bytesOf(frame(kindWindow, 0, 1, word(0)...)...)), err: message.ErrWindow},
+
+		{name: "push", frames: one(bytesOf(frame(kindPush, flagEndHeaders, 1, 0, 0, 0, 2, 0x88)...)), err: message.ErrPushed, fatal: true},
+		{name: "pushed stream", frames: one(bytesOf(frame(kindHeaders, flagEndHeaders|end, 2, 0x88)...)), err: message.ErrFrames, fatal: true},
+		{name: "stream of the future", frames: one(bytesOf(frame(kindHeaders, flagEndHeaders|end, 3, 0x88)...)), err: message.ErrFrames, fatal: true},
+		{name: "data of the future", frames: one(bytesOf(frame(kindData, 0, 3, 1)...)), err: message.ErrFrames, fatal: true},
+		{name: "data of no stream", frames: one(bytesOf(frame(kindData, 0, 0, 1)...)), err: message.ErrFrames, fatal: true},
+		{name: "reset of the future", frames: one(bytesOf(frame(kindReset, 0, 3, word(0)...)...)), err: message.ErrFrames, fatal: true},
+		{name: "window of the future", frames: one(bytesOf(frame(kindWindow, 0, 3, word(1)...)...)), err: message.ErrFrames, fatal: true},
+		{name: "head behind the end", frames: func(w *appWorld) [][]byte {
+			return [][]byte{w.head(1, end, ":status: 200"), w.head(1, end, ":status: 200")}
+		}, said: "200 (-1) ", fatal: true},
+		{name: "too long a frame", frames: one(bytesOf(appendHeader(nil, frameBytesLeast+1, kindData, 0, 1)...)), err: message.ErrFrames, fatal: true},
+		{name: "padding longer than the frame", frames: one(ok, bytesOf(frame(kindData, flagPadded, 1, 5, 1)...)), said: "200 (-1) ", err: message.ErrFrames, fatal: true},
+		{name: "broken compression", frames: one(bytesOf(frame(kindHeaders, flagEndHeaders|end, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f)...)), err: message.ErrCompression, fatal: true},
+		{name: "endless CONTINUATION", frames: func(*appWorld) [][]byte {
+			all := [][]byte{frame(kindHeaders, 0, 1, 0x88)}
+			return append(all, slices.Repeat([][]byte{frame(kindContinuation, 0, 1)}, 30)...)
+		}, err: message.ErrHeadEndless, fatal: true},
+		{name: "large CONTINUATION", frames: func(*appWorld) [][]byte {
+			return [][]byte{frame(kindHeaders, 0, 1, 0x88), frame(kindContinuation, 0, 1, make([]byte, 9000)...)}
+		}, err: message.ErrHeadEndless, fatal: true},
+		{name: "frame within a head", frames: one(bytesOf(frame(kindHeaders, 0, 1, 0x88)...), bytesOf(frame(kindPing, 0, 0, make([]byte, 8)...)...)), err: message.ErrFrames, fatal: true},
+		{name: "CONTINUATION of nothing", frames: one(bytesOf(frame(kindContinuation, flagEndHeaders, 1, 0x88)...)), err: message.ErrFrames, fatal: true},
+		{name: "connection window", frames: one(bytesOf(frame(kindWindow, 0, 0, word(windowMost)...)...)), err: message.ErrWindow, fatal: true},
+		{name: "no connection window", frames: one(bytesOf(frame(kindWindow, 0, 0, word(0)...)...)), err: message.ErrFrames, fatal: true},
+		{name: "settings: window", frames: one(bytesOf(frame(kindSettings, 0, 0, 0, 4, 0xff, 0, 0, 0)...)), err: message.ErrWindow, fatal: true},
+		{name: "settings: frame size", frames: one(bytesOf(frame(kindSettings, 0, 0, 0, 5, 0, 0, 0, 1)...)), err: message.ErrFrames, fatal: true},
+		{name: "settings of a stream", frames: one(bytesOf(frame(kindSettings, 0, 1)...)), err: message.ErrFrames, fatal: true},
+		{name: "half a setting", frames: one(bytesOf(frame(kindSettings, 0, 0, 1)...)), err: message.ErrFrames, fatal: true},
+		{name: "goaway of a stream", frames: one(bytesOf(frame(kindGoAway, 0, 1, make([]byte, 8)...)...)), err: message.ErrFrames, fatal: true},
+		{name: "short ping", frames: one(bytesOf(frame(kindPing, 0, 0, 1)...)), err: message.ErrFrames, fatal: true},
+		{name: "settings flood", frames: func(*appWorld) [][]byte {
+			return slices.Repeat([][]byte{frame(kindSettings, 0, 0)}, appControls+2)
+		}, err: message.ErrControls, fatal: true},
+		{name: "empty DATA flood", frames: func(w *appWorld) [][]byte {
+			return append([][]byte{w.head(1, 0, ":status: 200")}, slices.Repeat([][]byte{frame(kindData, 0, 1)}, appControls+2)...)
+		}, said: "200 (-1) ", err: message.ErrControls, fatal: true},
+	}
+	for name, field := range map[string]string{
+		"CR": "a: b\rc", "LF": "a: b\nc", "CR LF": "a: b\r\nx: y", "NUL": "a: b\x00c", "DEL": "a: b\x7fc",
+		"space first": "a:  b", "space last": "a: b ", "tab last": "a: b\t",
+	} {
+		list = append(list, hostile{name: "value: " + name, frames: one(headOf(end, ":status: 200", field)), err: message.ErrFieldValue})
+		list = append(list, hostile{name: "trailer value: " + name, frames: one(ok, headOf(end, field)), said: "200 (-1) ", err: message.ErrFieldValue})
+	}
+	for name, field := range map[string]string{"space": "a b: c", "CR": "a\rb: c", "NUL": "a\x00: b", "colon": "a:b: c", "quote": "a\"b: c"} {
+		list = append(list, hostile{name: "name: " + name, frames: one(headOf(end, ":status: 200", field)), err: message.ErrFieldName})
+	}
+	for _, field := range []string{"connection: close", "keep-alive: 1", "transfer-encoding: chunked", "upgrade: h2c", "proxy-connection: close", "te: gzip", "te: trailers"} {
+		list = append(list, hostile{name: field, frames: one(headOf(end, ":status: 200", field)), err: message.ErrConnectionField})
+	}
+	for _, status := range []string{"", "20", "2000", "099", "600", "2x0", "-20", " 20", "999"} {
+		list = append(list, hostile{name: "status " + status, frames: one(headOf(end, ":status: "+status)), err: message.ErrStatus})
+	}
+	for _, length := range []string{"-1", "+1", "1,1", "0x1", "", "99999999999999999999", "1 "} {
+		err := message.ErrLength
+		if length == "1 " {
+			err = message.ErrFieldValue
+		}
+		list = append(list, hostile{name: "length " + length, frames: one(headOf(end, ":status: 200", "content-length: "+length)), err: err})
+	}
+	list = append(list, hostile{name: "upper case", frames: one(headOf(end, ":status: 200", "Xa: y")), err: message.ErrUpperCase})
+	return list
+}
+
+// TestHostileApp: what an app may say, and what of it reaches whoever asked.
+func TestHostileApp(t *testing.T) {
+	for _, test := range hostiles() {
+		t.Run(test.name, func(t *testing.T) {
+			w := startApp(t, patience)
+			if test.method == "" {
+				test.method = "GET"
+			}
+			req := asked(test.method)
+			k := w.call(req)
+			defer k.End()
+			w.greeted()
+			said := bytes.Join(test.frames(w), nil)
+			go func() { _, _ = w.conn.Write(said) }() // the connection may end before
+			go io.Copy(io.Discard, w.conn)
+			got, err := reading(k, req)
+			if test.err == nil && err == nil && got != test.said {
+				t.Errorf("read %q, want %q", got, test.said)
+			}
+			if fmt.Sprint(err) != fmt.Sprint(test.err) {
+				t.Errorf("%q: %v, want %v", got, err, test.err)
+			}
+			if !strings.HasPrefix(test.said, got) {
+				t.Errorf("read %q, which is no part of %q", got, test.said)
+			}
+			if test.fatal {
+				w.ends(k)
+				return
+			}
+			if !w.link.Reserve() {
+				t.Error("the connection takes no calls any more")
+				return
+			}
+			w.link.mu.Lock()
+			w.link.taken--
+			w.link.mu.Unlock()
+		})
+	}
+}
+
+// ends waits for the end of the connection.
+func (w *appWorld) ends(k *Call) {
+	k.End()
+	select {
+	case <-w.ended:
+		w.ended <- struct{}{}
+	case <-time.After(patience):
+		w.Error("the connection goes on")
+	}
+}
+
+// TestNotHTTP2: an app that speaks something else, and one that says nothing.
+func TestNotHTTP2(t *testing.T) {
+	for name, test := range map[string]struct {
+		says string
+		want error
+	}{
+		"HTTP/1": {"HTTP/1.1 400 Bad Request\r\n\r\n", message.ErrSpeaksHTTP1},
+		"other":  {"220 mail.test ESMTP\r\n", message.ErrFrames},
+	} {
+		w := startApp(t, patience)
+		req := asked("POST")
+		k := w.call(req)
+		w.say([]byte(test.says))
+		go io.Copy(io.Discard, w.conn)
+		if _, err := reading(k, req); err != test.want {
+			t.Errorf("%s: %v", name, err)
+		}
+		w.ends(k)
+	}
+	w := startApp(t, patience)
+	k := w.call(asked("POST"))
+	_, _ = io.ReadFull(w.conn, make([]byte, 100))
+	w.conn.Close()
+	_, err := reading(k, asked("POST"))
+	if _, ok := errors.AsType[*GreetingError](err); !ok || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("no word: %v", err)
+	}
+	k.End()
+}
+
+// TestNothingDone: of which calls an app has done nothing.
+func TestNothingDone(t *testing.T) {
+	for name, test := range map[string]struct {
+		says []byte
+		want bool
+	}{
+		"refused":               {frame(kindReset, 0, 3, word(7)...), true},
+		"cancelled":             {frame(kindReset, 0, 3, word(8)...), false},
+		"beyond the last":       {frame(kindGoAway, 0, 0, append(word(1), word(0)...)...), true},
+		"up to the last":        {append(frame(kindGoAway, 0, 0, append(word(3), word(0)...)...), frame(kindReset, 0, 3, word(2)...)...), false},
+		"beyond with an error":  {frame(kindGoAway, 0, 0, append(word(0), word(11)...)...), true},
+		"refused behind a head": {append(frame(kindHeaders, flagEndHeaders, 3, 0x88), frame(kindReset, 0, 3, word(7)...)...), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := startApp(t, patience)
+			first, req := w.call(asked("GET")), asked("GET")
+			k := w.call(req)
+			defer first.End()
+			defer k.End()
+			w.greeted()
+			w.say(test.says)
+			go io.Copy(io.Discard, w.conn)
+			if _, err := reading(k, req); err == nil || k.Unread() != test.want {
+				t.Errorf("unread: %v, by %v", k.Unread(), err)
+			}
+			if strings.Contains(name, "last") && w.link.Reserve() {
+				t.Error("goes on with new calls")
+			}
+		})
+	}
+}
+
+// TestCallsAtATime: an app says how many it takes.
+func TestCallsAtATime(t *testing.T) {
+	w := startApp(t, patience)
+	req := asked("GET")
+	k := w.call(req)
+	b := make([]byte, len(preface))
+	if _, err := io.ReadFull(w.conn, b); err != nil {
+		t.Fatal(err)
+	}
+	w.say(frame(kindSettings, 0, 0, 0, 3, 0, 0, 0, 2), w.head(1, 0, ":status: 200"))
+	if err := k.Await(patience); err != nil {
+		t.Fatal(err)
+	}
+	other := w.call(asked("GET"))
+	if w.link.Reserve() {
+		t.Error("a third call")
+	}
+	k.End()
+	third := w.call(asked("GET"))
+	other.End()
+	third.End()
+	for _, want := range []string{"1: head", "3: head", "1: reset 8", "5: head", "3: reset 8", "5: reset 8"} {
+		if a := w.hears(); !strings.HasPrefix(a.String(), want) {
+			t.Errorf("%q, want %q", a, want)
+		}
+	}
+}
+
+// TestSlowReader: a call that nobody reads keeps its own window, and no other call waiting.
+func TestSlowReader(t *testing.T) {
+	w := startApp(t, patience)
+	req := asked("GET")
+	slow := w.call(req)
+	quick := w.call(req)
+	defer slow.End()
+	w.greeted()
+	var said [][]byte
+	said = append(said, w.head(1, 0, ":status: 200"))
+	for n := streamWindow; n > 0; n -= frameBytesLeast {
+		said = append(said, frame(kindData, 0, 1, make([]byte, frameBytesLeast)...))
+	}
+	said = append(said, w.head(3, 0, ":status: 200"), frame(kindData, end, 3, []byte("quick")...))
+	go io.Copy(io.Discard, w.conn)
+	w.say(bytes.Join(said, nil))
+	if got, err := reading(quick, req); err != nil || got != "200 (-1) quick" {
+		t.Errorf("%q: %v", got, err)
+	}
+	quick.End()
+	w.say(frame(kindData, 0, 1, 1)) // one byte too many
+	for deadline := time.Now().Add(patience); !slow.isGone() && time.Now().Before(deadline); {
+		runtime.Gosched() // to read what is there would give window back
+	}
+	if got, err := reading(slow, req); err != message.ErrWindow {
+		t.Errorf("%d bytes: %v", len(got), err)
+	}
+}
+
+func (k *Call) isGone() bool {
+	k.conn.mu.Lock()
+	defer k.conn.mu.Unlock()
+	return k.gone
+}
+
+// checkReply wants what is read of an app to be what HTTP/1 can say without a doubt.
+func checkReply(t *testing.T, resp *message.Response) {
+	if resp.Status < 100 || resp.Status > 599 || resp.Length < -1 || resp.Status == 101 {
+		t.Errorf("status %d, length %d", resp.Status, resp.Length)
+	}
+	checkFields(t, &resp.Fields)
+	for i := range resp.Fields.Len() {
+		switch name, key, value := resp.Fields.Line(i); name {
+		case message.Connection, message.ContentLength, message.TransferEncoding, message.Upgrade, message.TE, message.KeepAlive, message.Expect:
+			t.Errorf("field %q: %q", key, value)
+		}
+	}
+}
+
+// FuzzApp has an app say any bytes behind its settings. The connection ends, whatever they
+// are; what is read of the reply is in order.
+func FuzzApp(f *testing.F) {
+	w := &appWorld{}
+	w.enc = hpack.NewEncoder(&w.block)
+	for _, test := range hostiles() {
+		w.block.Reset()
+		w.enc = hpack.NewEncoder(&w.block)
+		if all := bytes.Join(test.frames(w), nil); len(all) < 1000 {
+			f.Add(all)
+		}
+	}
+	watcher, err := loop.New()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { watcher.Close() })
+	f.Fuzz(func(t *testing.T, said []byte) {
+		w := &appWorld{world: world{T: t, ended: make(chan struct{}, 1)}, apps: new(Apps)}
+		w.connect(watcher, 100*time.Millisecond)
+		var calls [2]*Call
+		for i := range calls {
+			calls[i] = w.call(asked("GET"))
+		}
+		go func() {
+			_, _ = w.conn.Write(append(frame(kindSettings, 0, 0), said...))
+			_ = w.conn.(*net.UnixConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, w.conn)
+			w.conn.Close()
+		}()
+		for _, k := range calls {
+			for final := false; !final; {
+				resp, err := k.ReadReply(nil)
+				if err != nil {
+					break
+				}
+				checkReply(t, resp)
+				final = !resp.Interim()
+			}
+			length, got := k.body.length, int64(0)
+			for k.final {
+				piece, err := k.Next()
+				if got += int64(len(piece)); err == io.EOF {
+					if length >= 0 && got != length {
+						t.Errorf("%d bytes of %d", got, length)
+					}
+					checkFields(t, &k.trailer)
+					break
+				} else if err != nil {
+					break
+				}
+			}
+			k.End()
+		}
+		w.link.Retire()
+		select {
+		case <-w.ended:
+		case <-time.After(patience):
+			t.Fatal("the connection does not end")
+		}
+	})
+}
