@@ -112,3 +112,102 @@ func (w *world) roundtrip(t *testing.T, b []byte, id uint32) {
 		}
 	}
 }
+
+// TestCallAllocations: what a call on an app's connection allocates, once buffers have grown
+// and what the app says is in its table. The upload of a body that is not there yet is a
+// goroutine, as with HTTP/1, and not counted here.
+func TestCallAllocations(t *testing.T) {
+	if raced {
+		t.Skip("the race detector allocates")
+	}
+	w := startApp(t, patience)
+	req, scratch := asked("POST"), make([]byte, 0, 64<<10)
+	req.Length, req.Trailers = 1000, true
+	req.Fields.Add("Content-Type", []byte("application/grpc"))
+	w.greetedLater()
+	first := [][]byte{w.section(":status: 200", "content-type: application/grpc"), w.section("grpc-status: 0", "grpc-message: ")}
+	sections := [][]byte{w.section(":status: 200", "content-type: application/grpc"), w.section("grpc-status: 0", "grpc-message: ")}
+	k, body, id := new(Call), new(piece), uint32(1)
+	call := func() {
+		if !w.link.Reserve() {
+			t.Fatal("no room")
+		}
+		k.Open(&w.link, patience)
+		*body = zeros[:1000]
+		if complete, err := k.Send(req, body); !complete || err != nil {
+			t.Fatal(err)
+		}
+		w.awaitEnd(id)
+		scratch = append(appendHeader(scratch[:0], len(first[0]), kindHeaders, flagEndHeaders, id), first[0]...)
+		scratch = append(appendHeader(scratch, 1000, kindData, 0, id), zeros[:1000]...)
+		scratch = append(appendHeader(scratch, len(first[1]), kindHeaders, flagEndHeaders|flagEndStream, id), first[1]...)
+		first, scratch = sections, appendWindow(scratch, 0, 1000)
+		if _, err := w.conn.Write(scratch); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.Await(patience); err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := k.ReadReply(req); err != nil || resp.Status != 200 {
+			t.Fatal(err)
+		}
+		for {
+			if _, err := k.Next(); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if k.Trailer().Len() != 2 {
+			t.Fatal("no trailer")
+		}
+		k.End()
+		id += 2
+	}
+	for range 200 {
+		call()
+	}
+	if n := testing.AllocsPerRun(500, call); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// greetedLater has the app say its settings before it has heard ours.
+func (w *appWorld) greetedLater() {
+	w.say(frame(kindSettings, 0, 0))
+}
+
+// awaitEnd hears as far as the end of the request on stream id.
+func (w *appWorld) awaitEnd(id uint32) {
+	if !w.heard {
+		w.heard = true
+		if _, err := io.ReadFull(w.conn, w.scratch[:len(preface)]); err != nil {
+			w.Fatal(err)
+		}
+	}
+	for {
+		if _, err := io.ReadFull(w.conn, w.scratch[:headerBytes]); err != nil {
+			w.Fatal(err)
+		}
+		h := parseHeader(w.scratch[:])
+		if _, err := io.ReadFull(w.conn, w.scratch[:h.length]); err != nil {
+			w.Fatal(err)
+		}
+		if h.stream == id && h.has(flagEndStream) && (h.kind == kindData || h.kind == kindHeaders) {
+			return
+		}
+	}
+}
+
+// A piece is a body that is there.
+type piece []byte
+
+func (p *piece) Ready() bool { return true }
+
+func (p *piece) Next() ([]byte, error) {
+	b := *p
+	if *p = nil; b == nil {
+		return nil, io.EOF
+	}
+	return b, nil
+}

@@ -25,8 +25,9 @@ import (
 // An appWorld is a connection to an app, which is the test.
 type appWorld struct {
 	world
-	link AppConn
-	apps *Apps
+	link  AppConn
+	apps  *Apps
+	heard bool // the preface
 }
 
 var appLimits = conf.Limits{HeadBytes: 4 << 10, LineBytes: 1 << 10, Fields: 20}
@@ -375,7 +376,7 @@ func TestNotHTTP2(t *testing.T) {
 	}
 	w := startApp(t, patience)
 	k := w.call(asked("POST"))
-	_, _ = io.ReadFull(w.conn, make([]byte, 100))
+	_, _ = io.ReadFull(w.conn, make([]byte, 50))
 	w.conn.Close()
 	_, err := reading(k, asked("POST"))
 	if _, ok := errors.AsType[*GreetingError](err); !ok || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {

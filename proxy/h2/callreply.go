@@ -60,8 +60,8 @@ func (k *Call) takeHead(h *head, resp *message.Response, end bool) *message.Refu
 			return message.ErrLength
 		}
 		resp.Length = n
-		resp.Fields.Remove(ofAppFraming)
 	}
+	resp.Fields.Remove(ofAppFraming)
 	if refusal := k.frameReply(resp, end); refusal != nil {
 		return refusal
 	}
