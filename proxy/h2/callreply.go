@@ -258,7 +258,9 @@ func (k *Call) Next() ([]byte, error) {
 	k.conn.mu.Lock()
 	defer k.conn.mu.Unlock()
 	k.settle()
-	if err := k.await(k.idle, k.isReady); err != nil {
+	if err := k.await(k.idle, k.isReady); err == io.EOF {
+		return nil, message.ErrBodyTruncated // of the connection: the body has an end of its own
+	} else if err != nil {
 		return nil, err
 	}
 	b := &k.body

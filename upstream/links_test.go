@@ -1,0 +1,262 @@
+package upstream
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"sallyport/conf"
+)
+
+// A talker is a connection to an app that speaks HTTP/2.
+type talker struct {
+	*actor
+	*http2.Framer
+	block bytes.Buffer
+	enc   *hpack.Encoder
+}
+
+// talks has act run once for every connection, when it was greeted.
+func talks(act func(*talker)) func(*actor) {
+	return func(a *actor) {
+		k := &talker{actor: a, Framer: http2.NewFramer(a.Conn, a.r)}
+		k.enc = hpack.NewEncoder(&k.block)
+		hello := make([]byte, len(http2.ClientPreface))
+		if _, err := io.ReadFull(a.r, hello); err != nil || string(hello) != http2.ClientPreface {
+			return
+		}
+		_ = k.WriteSettings()
+		act(k)
+	}
+}
+
+// ask hears a request to its end, and is its stream; 0 is the end of the connection.
+func (k *talker) ask() (stream uint32) {
+	for {
+		f, err := k.ReadFrame()
+		if err != nil {
+			k.closed.Add(1)
+			return 0
+		}
+		switch f := f.(type) {
+		case *http2.HeadersFrame:
+			if f.StreamEnded() {
+				k.requests.Add(1)
+				return f.StreamID
+			}
+		case *http2.DataFrame:
+			if f.StreamEnded() {
+				k.requests.Add(1)
+				return f.StreamID
+			}
+		}
+	}
+}
+
+// answer answers 200 with a body.
+func (k *talker) answer(stream uint32, body string) {
+	k.block.Reset()
+	_ = k.enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+	_ = k.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: k.block.Bytes(), EndHeaders: true})
+	_ = k.WriteData(stream, true, []byte(body)) // who has left is seen by the test
+}
+
+func (k *talker) answers() {
+	for id := k.ask(); id != 0; id = k.ask() {
+		k.answer(id, "ok")
+	}
+}
+
+// TestRepeatCall: which calls are made once more, when the first one fails, on a connection
+// that is new or has carried another one.
+func TestRepeatCall(t *testing.T) {
+	refuse := func(k *talker) { _ = k.WriteRSTStream(k.ask(), http2.ErrCodeRefusedStream); k.answers() }
+	goAway := func(last uint32) func(k *talker) {
+		return func(k *talker) { k.ask(); _ = k.WriteGoAway(last, http2.ErrCodeNo, nil) }
+	}
+	reads := func(k *talker) { k.ask() }
+	cancel := func(k *talker) { _ = k.WriteRSTStream(k.ask(), http2.ErrCodeCancel); k.answers() }
+	half := func(k *talker) {
+		id := k.ask()
+		k.block.Reset()
+		_ = k.enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+		_ = k.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: k.block.Bytes(), EndHeaders: true})
+	}
+	unread := func(k *talker) { k.arrived() }
+	for name, test := range map[string]struct {
+		act     func(*talker)
+		method  string
+		length  int
+		reused  bool
+		retries int
+		again   bool
+	}{
+		"POST, refused":                 {refuse, "POST", 2000, false, 1, true},
+		"POST, refused, no retries":     {refuse, "POST", 2000, false, 0, false},
+		"POST, refused, reused":         {refuse, "POST", 2000, true, 0, true},
+		"large POST, refused":           {refuse, "POST", 30_000, false, 1, true},
+		"too large POST, refused":       {refuse, "POST", 40_000, false, 1, false},
+		"POST, beyond the last":         {goAway(0), "POST", 2000, false, 1, true},
+		"POST, beyond the last, reused": {goAway(1), "POST", 2000, true, 0, true},
+		"POST, the last":                {goAway(1), "POST", 2000, false, 1, false},
+		"POST, read":                    {reads, "POST", 2000, false, 1, false},
+		"POST, read, reused":            {reads, "POST", 2000, true, 1, false},
+		"GET, read":                     {reads, "GET", 0, false, 1, true},
+		"GET, read, no retries":         {reads, "GET", 0, false, 0, false},
+		"GET, cancelled":                {cancel, "GET", 0, false, 1, false},
+		"GET, half a reply":             {half, "GET", 0, true, 1, false},
+		"POST, not read":                {unread, "POST", 2000, true, 1, true},
+		"POST, not read, no retries":    {unread, "POST", 2000, true, 0, true},
+		"larger POST, not read":         {unread, "POST", 5000, true, 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, conf.App{H2C: true, Retries: test.retries}, talks(func(k *talker) {
+				if k.number == 1 {
+					if test.reused {
+						k.answer(k.ask(), "ok")
+					}
+					test.act(k)
+					return
+				}
+				k.answers()
+			}))
+			if test.reused {
+				s.get()
+			}
+			got, err := s.ask(test.method, strings.Repeat("x", test.length))
+			if test.again && (err != nil || got != "ok") {
+				t.Errorf("%q: %v", got, err)
+			}
+			if !test.again {
+				s.failed(err)
+			}
+		})
+	}
+}
+
+// TestRefusedForEver: an app that refuses all it is asked is asked no more often than retries
+// and a spared connection let it.
+func TestRefusedForEver(t *testing.T) {
+	s := newStage(t, conf.App{H2C: true, Retries: 2}, talks(func(k *talker) {
+		for id := k.ask(); id != 0; id = k.ask() {
+			_ = k.WriteRSTStream(id, http2.ErrCodeRefusedStream)
+		}
+	}))
+	s.app.again = 0
+	_, err := s.ask("POST", "x")
+	s.failed(err)
+	if fault, ok := errors.AsType[*Error](err); !ok || fault.Status() != 503 || !strings.Contains(fault.Hint(), "max_inflight") {
+		t.Errorf("%v", err)
+	}
+	if n := s.requests.Load(); n > 4 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+// TestManyOnOne: calls at a time share a connection, and never more than max_inflight.
+func TestManyOnOne(t *testing.T) {
+	const most, many = 10, 200
+	s := newStage(t, conf.App{H2C: true, InFlightMax: most, QueueLen: many, QueueTime: patience}, talks(func(k *talker) {
+		var open []uint32
+		for id := k.ask(); id != 0; id = k.ask() {
+			if open = append(open, id); len(open) > most {
+				k.Errorf("%d at a time", len(open))
+			}
+			if len(open) == most { // all at once
+				for _, id := range open {
+					k.answer(id, "ok")
+				}
+				open = open[:0]
+			}
+		}
+	}))
+	var asking sync.WaitGroup
+	for range many {
+		asking.Go(func() {
+			if got, err := s.ask("POST", "x"); err != nil || got != "ok" {
+				t.Errorf("%q: %v", got, err)
+			}
+		})
+	}
+	asking.Wait()
+	if n := s.accepted.Load(); n > 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// TestCheckCall: checks speak what the app does.
+func TestCheckCall(t *testing.T) {
+	s := newStage(t, conf.App{}, func(a *actor) {
+		server := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ProtoMajor != 2 || r.Host != "app.test" || r.URL.Path != "/up" {
+				a.Errorf("asked %s %s %s", r.Proto, r.Host, r.URL)
+			}
+			w.WriteHeader(204)
+		})}
+		server.Protocols.SetUnencryptedHTTP2(true)
+		_ = server.Serve(&onlyOne{conn: a.Conn, over: make(chan struct{})})
+	})
+	plan := conf.App{H2C: true, Health: &conf.Health{Path: "/up", Host: "app.test", Every: patience}}
+	s.watched(plan, s.app.members[0].Socket)
+	if verdict, _ := s.app.ask(s.app.members[0], patience); verdict != 0 {
+		t.Errorf("a check says %v", verdict)
+	}
+	s = newStage(t, plan, answers(okReply))
+	if verdict, _ := s.app.ask(s.app.members[0], patience); verdict == 0 {
+		t.Error("a check of an app that speaks HTTP/1 says nothing")
+	}
+}
+
+// TestUpgradeCall: who takes no WebSockets is not asked for any.
+func TestUpgradeCall(t *testing.T) {
+	s := newStage(t, conf.App{H2C: true}, talks((*talker).answers))
+	req := asking("GET", 0)
+	req.Upgrade = []byte("websocket")
+	l, err := s.app.Send(req, &text{}, nil)
+	l.Release()
+	if fault, ok := errors.AsType[*Error](err); !ok || fault.Status() != 501 || !strings.Contains(fault.Hint(), "RFC 8441") {
+		t.Errorf("%v", err)
+	}
+	if n := s.requests.Load(); n > 0 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
+// onlyOne is a listener that has one connection, and ends with it.
+type onlyOne struct {
+	conn net.Conn
+	over chan struct{}
+}
+
+func (l *onlyOne) Accept() (net.Conn, error) {
+	if l.conn == nil {
+		<-l.over
+		return nil, net.ErrClosed
+	}
+	c := &lasting{Conn: l.conn, over: l.over}
+	l.conn = nil
+	return c, nil
+}
+
+func (l *onlyOne) Close() error   { return nil }
+func (l *onlyOne) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+
+// A lasting is a connection that says when it is closed.
+type lasting struct {
+	net.Conn
+	over chan struct{}
+	once sync.Once
+}
+
+func (c *lasting) Close() error {
+	c.once.Do(func() { close(c.over) })
+	return c.Conn.Close()
+}
