@@ -15,6 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
 	"sallyport/conf"
 )
 
@@ -280,16 +283,7 @@ func TestH2CNot(t *testing.T) {
 		"reads, closes": {func(c net.Conn) { _, _ = c.Read(make([]byte, 10_000)) }, "the app has not said a word of HTTP/2: take protocol"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			worldOf(t, protocols()[0], nil, func(l net.Listener) error {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return err
-					}
-					test.app(c)
-					c.Close()
-				}
-			}, func(w *world) {
+			worldOf(t, protocols()[0], nil, each(test.app), func(w *world) {
 				client := &http.Client{Transport: w.transport()}
 				defer client.CloseIdleConnections()
 				resp, err := client.Post(w.url("/"), "text/plain", strings.NewReader("x"))
@@ -302,5 +296,79 @@ func TestH2CNot(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestH2CTunnel: a WebSocket to an app that takes them by HTTP/2, and to one that does not.
+func TestH2CTunnel(t *testing.T) {
+	const ask = "GET /chat HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+	takes := func(c net.Conn) {
+		f, enc := http2.NewFramer(c, c), new(bytes.Buffer)
+		_, _ = io.ReadFull(c, make([]byte, len(http2.ClientPreface)))
+		_ = f.WriteSettings(http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1})
+		f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch frame := frame.(type) {
+			case *http2.MetaHeadersFrame:
+				if got := fmt.Sprint(frame.PseudoFields()); got != `[header field ":method" = "CONNECT" header field ":protocol" = "websocket" header field ":scheme" = "http" header field ":authority" = "app.test" header field ":path" = "/chat"]` && !strings.Contains(got, `"https"`) {
+					t.Errorf("asked %s", got)
+				}
+				for _, field := range frame.RegularFields() {
+					if field.Name == "sec-websocket-key" || field.Name == "upgrade" || field.Name == "connection" {
+						t.Errorf("the app has got %s", field)
+					}
+				}
+				_ = hpack.NewEncoder(enc).WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+				_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: frame.StreamID, BlockFragment: enc.Bytes(), EndHeaders: true})
+			case *http2.DataFrame:
+				_ = f.WriteData(frame.StreamID, frame.StreamEnded() || bytes.HasSuffix(frame.Data(), []byte("bye")), frame.Data())
+			}
+		}
+	}
+	for _, p := range protocols() {
+		t.Run(p.name, func(t *testing.T) {
+			worldOf(t, p, nil, each(takes), func(w *world) {
+				c := w.dial()
+				c.say(ask)
+				if head := c.head(); !strings.HasPrefix(head, "HTTP/1.1 101 ") || !p.h2 && !strings.Contains(head, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") { // RFC 6455, section 1.3
+					t.Errorf("head %q", head)
+				}
+				for _, word := range []string{"hello", "again", "bye"} {
+					c.say(word)
+					c.hear(word)
+				}
+				c.ended()
+			})
+		})
+	}
+	worldOf(t, protocols()[0], nil, each(func(c net.Conn) {
+		f := http2.NewFramer(c, c)
+		_ = f.WriteSettings()
+		_, _ = io.Copy(io.Discard, c)
+	}), func(w *world) {
+		c := w.dial()
+		c.say(ask)
+		c.want("GET", 501, "501 Not Implemented\n")
+		if !strings.Contains(w.log.String(), "RFC 8441") {
+			t.Errorf("the log: %s", w.log)
+		}
+	})
+}
+
+// each serves every connection by act, one at a time.
+func each(act func(net.Conn)) func(net.Listener) error {
+	return func(l net.Listener) error {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			act(c)
+			c.Close()
+		}
 	}
 }

@@ -219,10 +219,10 @@ func (k *Call) begin(req *message.Request) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.sendable(); err != nil || c.away {
-		k.unread, k.gone = true, true
 		if err == nil {
 			err = &message.ResetError{Code: message.CodeRefused}
 		}
+		k.fail(err, true)
 		return err
 	}
 	c.taken--
@@ -295,6 +295,26 @@ func (k *Call) awaitConnect(req *message.Request) error {
 	c := k.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	err := k.awaitSettings()
+	if err == nil && !c.said.connect {
+		err = ErrNoTunnel
+	}
+	if err != nil {
+		k.fail(err, false)
+		return err
+	}
+	k.tunnel = true
+	for i := range req.Fields.Len() {
+		if _, key, value := req.Fields.Line(i); message.EqualFold(key, websocketKey) {
+			k.accept = acceptOf(value)
+		}
+	}
+	return nil
+}
+
+// awaitSettings waits for the first word of the app.
+func (k *Call) awaitSettings() error {
+	c := k.conn
 	const look = time.Millisecond // on a connection that is new, which knows nothing of k yet
 	c.kick()
 	for waited := time.Duration(0); !c.in.settled; waited += look {
@@ -305,15 +325,6 @@ func (k *Call) awaitConnect(req *message.Request) error {
 			return k.late()
 		}
 		k.reader.await(&c.mu, look)
-	}
-	if !c.said.connect {
-		return ErrNoTunnel
-	}
-	k.tunnel = true
-	for i := range req.Fields.Len() {
-		if _, key, value := req.Fields.Line(i); message.EqualFold(key, websocketKey) {
-			k.accept = acceptOf(value)
-		}
 	}
 	return nil
 }
