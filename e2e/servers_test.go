@@ -128,10 +128,15 @@ func servers() []appServer {
 	}
 }
 
+// grpcServer is no web server, and so in no list.
+func grpcServer() appServer {
+	return appServer{kind: "grpc", packages: "python3-grpcio", command: []string{"python3", "grpcapp.py", "{socket}"}}
+}
+
 // serverOf finds a server by its kind.
 func serverOf(t *testing.T, kind string) appServer {
 	t.Helper()
-	for _, v := range servers() {
+	for _, v := range append(servers(), grpcServer()) {
 		if v.kind == kind {
 			return v
 		}
