@@ -137,7 +137,17 @@ func TestHypercornH2C(t *testing.T) {
 	conn, err := net.Dial("tcp", h.http)
 	s.must(err)
 	defer conn.Close()
-	echoFrames(t, conn, "shop.test")
+	frames := handshake(t, conn, "shop.test")
+	for _, text := range []string{"hello", strings.Repeat("a longer one, ", 4000)} {
+		writeFrame(t, conn, textFrame, text)
+		if opcode, got := readFrame(t, frames); opcode != textFrame || got != text {
+			t.Fatalf("echo of %.20q: opcode %d, %.20q", text, opcode, got)
+		}
+	}
+	writeFrame(t, conn, closeFrame, "\x03\xe8")
+	if opcode, _ := readFrame(t, frames); opcode != closeFrame {
+		t.Errorf("answer to the close frame: opcode %d", opcode)
+	} // and no end of the stream: Hypercorn 0.13 waits for the client's
 }
 
 // TestH2CNotSpoken: an app that speaks HTTP/1 alone, and what the log says of it.
