@@ -10,6 +10,9 @@
 // keepalive asks for it: idle, watched by the loop, and gone at once when the app
 // closes it; see conn. The one that was used last is taken first.
 //
+// An app that speaks HTTP/2 (protocol = "h2c") has many requests on each connection: a lease
+// has a call there instead of a connection of its own; see links.go. All else is the same.
+//
 // # Which member
 //
 // A request goes to the member that has the fewest in flight, over all cores, of those that
@@ -53,6 +56,10 @@
 //
 // 2026-11-25. The last member that is open is left out for no reason: a refusal of the app's
 // is worth more than one of ours, and costs as little.
+//
+// 2026-11-26. Calls go to the first connection that has room, by the app's own
+// SETTINGS_MAX_CONCURRENT_STREAMS. A server of several processes on one socket is better served
+// by a socket for each: a connection is one process's.
 //
 // 2026-11-25. One core checks for all, by claiming on the board what is due, so that there is
 // nobody to elect and to replace. One failure leaves a member out and one success takes it

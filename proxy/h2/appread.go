@@ -89,7 +89,7 @@ func (c *AppConn) dispatch(h *header, payload []byte) fault {
 	case kindSettings:
 		return c.takeSettings(h, payload)
 	case kindPing:
-		return c.takePing(h, payload)
+		return c.out.pong(h, payload)
 	case kindGoAway:
 		return c.takeGoAway(h, payload)
 	}
@@ -223,22 +223,14 @@ func (c *AppConn) credit(n int) {
 
 // takeData takes what is there of a DATA frame.
 func (c *AppConn) takeData() (more bool, f fault) {
-	d := &c.in.data
-	n := min(c.in.to-c.in.from, d.left)
-	if n == 0 {
-		return false, noFault
+	content, more := c.in.piece()
+	if k := c.find(c.in.data.stream); k != nil && !k.gone && len(content) > 0 {
+		k.receive(content)
 	}
-	piece := c.in.buf[c.in.from : c.in.from+n]
-	c.in.from += n
-	content := min(n, max(d.left-d.padding, 0))
-	d.left -= n
-	if k := c.find(d.stream); k != nil && !k.gone && content > 0 {
-		k.receive(piece[:content])
-	}
-	if d.left == 0 {
+	if more && c.in.data.left == 0 {
 		c.endData()
 	}
-	return true, noFault
+	return more, noFault
 }
 
 // endData is when a DATA frame is over.
@@ -311,18 +303,6 @@ func (c *AppConn) takeSettings(h *header, payload []byte) fault {
 		k.writer.signal()
 	}
 	c.out.buf = appendHeader(c.out.take(headRoom), 0, kindSettings, flagAck, 0)
-	return noFault
-}
-
-func (c *AppConn) takePing(h *header, payload []byte) fault {
-	switch {
-	case h.stream != 0:
-		return protocolFault
-	case len(payload) != pingBytes:
-		return sizeFault
-	case !h.has(flagAck):
-		c.out.buf = append(appendHeader(c.out.take(headRoom), pingBytes, kindPing, flagAck, 0), payload...)
-	}
 	return noFault
 }
 

@@ -104,25 +104,30 @@ func (c *ClientConn) admitData(h *header, padding int) fault {
 
 // takeData takes what is there of a DATA frame.
 func (c *ClientConn) takeData() (more bool, f fault) {
-	d := &c.in.data
-	n := min(c.in.to-c.in.from, d.left)
-	if n == 0 {
+	content, more := c.in.piece()
+	if !more {
 		return false, noFault
 	}
-	piece := c.in.buf[c.in.from : c.in.from+n]
-	c.in.from += n
-	content := min(n, max(d.left-d.padding, 0))
-	d.left -= n
-	if s := c.find(d.stream); s != nil && s.takes() {
-		c.arrive(content)
-		s.receive(piece[:content])
+	if s := c.find(c.in.data.stream); s != nil && s.takes() {
+		c.arrive(len(content))
+		s.receive(content)
 	} else {
-		c.credit(content)
+		c.credit(len(content))
 	}
-	if d.left == 0 {
+	if c.in.data.left == 0 {
 		c.endData()
 	}
 	return true, noFault
+}
+
+// piece takes what is there of a DATA frame, without its padding.
+func (in *input) piece() (content []byte, more bool) {
+	d := &in.data
+	n := min(in.to-in.from, d.left)
+	content = in.buf[in.from : in.from+min(n, max(d.left-d.padding, 0))]
+	in.from += n
+	d.left -= n
+	return content, n > 0
 }
 
 // endData is when a DATA frame is over.

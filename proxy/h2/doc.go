@@ -1,4 +1,4 @@
-// Package h2 speaks HTTP/2 to clients, as a server (RFC 9113).
+// Package h2 speaks HTTP/2 to clients, as a server (RFC 9113), and to apps, as a client.
 //
 // It is h1's sibling behind message.Stream: an Engine serves connections, whose streams are
 // exchanges. The frames are our own; of the field compression the decoder is
@@ -33,7 +33,31 @@
 // its stream is reset instead of ended. Its connection goes on: the next stream cannot be
 // mistaken for a part of it. What breaks the framing ends the connection.
 //
+// # Apps
+//
+// An AppConn is a connection to an app, and a Call one request on it: what h1.AppConn is to
+// package upstream. Frames, field sections, windows and pieces of bodies are the same code
+// as for clients; who waits for what is not, for there a stream has a goroutine of its own, and
+// here a call has those of its caller. Nothing of one call waits for another one: the window
+// of the connection is given back when bytes come, those of calls when they are read, so
+// that max_inflight times streamWindow bounds what is here. An app that breaks a rule of
+// message loses the call, one that breaks the framing the connection.
+//
 // # Decisions
+//
+// 2026-11-26. A call is unread, and may be made once more whatever it asks, where the app
+// says so (REFUSED_STREAM, a GOAWAY that names an earlier last one), or cannot have read it: it was
+// not sent, or in one small write to a socket that was closed with it unread.
+//
+// 2026-11-26. The first 32 KiB of a request's body are kept until its reply begins, so that
+// what is unread can be sent again. They are a copy; more would be a spool.
+//
+// 2026-11-26. An app is not pinged, and no stream is opened for WebSockets before the app's
+// settings have come (RFC 8441, section 4). No push is taken.
+//
+// 2026-11-26. A client that resets its stream is looked for every 20 ms at first and twice a
+// second in the end, while its app is silent: the app of a call that nobody wants is told.
+// HTTP/1 has no reset but the end of its connection, which may be half of it alone.
 //
 // 2026-11-25. No push, no priorities of RFC 7540, no table of our own for the compression
 // of answers: it costs memory for each connection and a look for each field.

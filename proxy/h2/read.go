@@ -315,15 +315,22 @@ func (s *settings) read(h *header, payload []byte) fault {
 }
 
 func (c *ClientConn) takePing(h *header, payload []byte) fault {
+	f := c.out.pong(h, payload)
+	if f.refusal == nil && h.has(flagAck) && c.ending.away && string(payload) == lastPing {
+		c.knows()
+	}
+	return f
+}
+
+// pong answers a PING.
+func (o *output) pong(h *header, payload []byte) fault {
 	switch {
 	case h.stream != 0:
 		return protocolFault
 	case len(payload) != pingBytes:
 		return sizeFault
 	case !h.has(flagAck):
-		c.out.buf = append(appendHeader(c.takeOut(), pingBytes, kindPing, flagAck, 0), payload...)
-	case c.ending.away && string(payload) == lastPing:
-		c.knows()
+		o.buf = append(appendHeader(o.take(headRoom), pingBytes, kindPing, flagAck, 0), payload...)
 	}
 	return noFault
 }
