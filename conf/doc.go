@@ -213,6 +213,7 @@
 //     9113, section 3.3), as gRPC needs it: many requests on one connection, trailers both
 //     ways, and resets that reach the other side. keepalive is for "h1" alone: a connection of
 //     HTTP/2 is kept for 10 s. Bodies of gRPC are never buffered, whatever the route says.
+//     A call whose sides are silent for long wants more of timeout.idle, and of limits.body_idle.
 //   - WebSockets go to an app of h2c that says that it takes them (RFC 8441); from another one
 //     they are answered 501.
 //

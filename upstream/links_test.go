@@ -191,6 +191,17 @@ func TestManyOnOne(t *testing.T) {
 	}
 }
 
+// TestClosedApp: what an app is asked after it was closed, it answers, and its connections
+// end.
+func TestClosedApp(t *testing.T) {
+	s := newStage(t, conf.App{H2C: true}, talks((*talker).answers))
+	s.get()
+	s.app.Close()
+	s.get()
+	s.get()
+	s.await("end of three connections", func() bool { return s.accepted.Load() == 3 && s.closed.Load() == 3 })
+}
+
 // TestCheckCall: checks speak what the app does.
 func TestCheckCall(t *testing.T) {
 	s := newStage(t, conf.App{}, func(a *actor) {

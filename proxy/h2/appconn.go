@@ -50,7 +50,8 @@ type AppConn struct {
 	said    settings
 	control account
 
-	away     bool // no new calls
+	away     bool // no more room is kept
+	refuses  bool // the app has said so: calls for which room was kept are not to begin either
 	parked   bool // without a call: a limit is on the reader
 	fault    fault
 	mute     error  // nothing can be sent any more

@@ -315,7 +315,7 @@ func (c *AppConn) takeGoAway(h *header, payload []byte) fault {
 	case len(payload) < 8:
 		return sizeFault
 	}
-	c.away = true
+	c.away, c.refuses = true, true
 	last := binary.BigEndian.Uint32(payload) & streamMost
 	for _, k := range c.calls {
 		if k.id > last && !k.gone {

@@ -218,7 +218,7 @@ func (k *Call) begin(req *message.Request) error {
 	c := k.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.sendable(); err != nil || c.away {
+	if err := c.sendable(); err != nil || c.refuses || c.next > streamMost {
 		if err == nil {
 			err = &message.ResetError{Code: message.CodeRefused}
 		}
