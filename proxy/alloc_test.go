@@ -62,20 +62,24 @@ func TestPassageAllocations(t *testing.T) {
 		client    looping
 		keepalive int
 		guarded   bool // the site asks for certificates, and says HSTS
+		h2c       bool // the app speaks HTTP/2
 	}{
-		"app closes":      {looping{request: plain}, 0, false},
-		"keepalive":       {looping{request: plain}, 1, false},
-		"body":            {looping{request: post(long(1000))}, 1, false},
-		"body comes late": {looping{request: request("POST / HTTP/1.1", "Content-Length: 1000"), later: long(1000)}, 1, false},
-		"in chunks":       {looping{request: request("POST / HTTP/1.1", "Transfer-Encoding: chunked") + inChunks(long(1000), 100)}, 1, false},
-		"chunks late":     {looping{request: request("POST / HTTP/1.1", "Transfer-Encoding: chunked"), later: inChunks(long(1000), 100)}, 1, false},
-		"guarded":         {looping{request: get("X-Forwarded-Proto: https", "Client-Cert: :AAAA:")}, 1, true},
+		"app closes":      {looping{request: plain}, 0, false, false},
+		"keepalive":       {looping{request: plain}, 1, false, false},
+		"body":            {looping{request: post(long(1000))}, 1, false, false},
+		"body comes late": {looping{request: request("POST / HTTP/1.1", "Content-Length: 1000"), later: long(1000)}, 1, false, false},
+		"in chunks":       {looping{request: request("POST / HTTP/1.1", "Transfer-Encoding: chunked") + inChunks(long(1000), 100)}, 1, false, false},
+		"chunks late":     {looping{request: request("POST / HTTP/1.1", "Transfer-Encoding: chunked"), later: inChunks(long(1000), 100)}, 1, false, false},
+		"h2c":             {looping{request: plain}, 1, false, true},
+		"h2c, body":       {looping{request: post(long(1000))}, 1, false, true},
+		"h2c, body late":  {looping{request: request("POST / HTTP/1.1", "Content-Length: 1000"), later: long(1000)}, 1, false, true},
+		"guarded":         {looping{request: get("X-Forwarded-Proto: https", "Client-Cert: :AAAA:")}, 1, true, false},
 	} {
-		t.Run(name, func(t *testing.T) { passageAllocations(t, &c.client, c.keepalive, c.guarded) })
+		t.Run(name, func(t *testing.T) { passageAllocations(t, &c.client, c.keepalive, c.guarded, c.h2c) })
 	}
 }
 
-func passageAllocations(t *testing.T, c *looping, keepalive int, guarded bool) {
+func passageAllocations(t *testing.T, c *looping, keepalive int, guarded, h2c bool) {
 	const passageAllocs = 0
 	socket := filepath.Join(t.TempDir(), "app")
 	l, err := net.Listen("unix", socket)
@@ -84,8 +88,12 @@ func passageAllocations(t *testing.T, c *looping, keepalive int, guarded bool) {
 	}
 	defer l.Close()
 	var accepted atomic.Int64
-	go answerAll(l, keepalive > 0, &accepted)
 	plan := plainPlan(socket)
+	if plan.Apps[0].H2C = h2c; h2c {
+		go answerFrames(l, &accepted)
+	} else {
+		go answerAll(l, keepalive > 0, &accepted)
+	}
 	plan.Apps[0].Keepalive = keepalive
 	plan.Sites[0].Routes[0].Buffer = true
 	peer := message.Peer{Addr: netip.MustParseAddrPort("192.0.2.1:4242")}
@@ -176,6 +184,45 @@ func answerAll(l net.Listener, keep bool, accepted *atomic.Int64) {
 			}
 			if _, err := conn.Write(reply); err != nil || !keep {
 				break
+			}
+		}
+		conn.Close()
+	}
+}
+
+// answerFrames is answerAll in HTTP/2.
+func answerFrames(l net.Listener, accepted *atomic.Int64) {
+	const lengthLiteral = 13 // "content-length: 2" without a table, as 0x0f 0x0d 1 '2'
+	hello := []byte{0, 0, 0, 4, 0, 0, 0, 0, 0}
+	reply := []byte{
+		0, 0, 5, 1, 4, 0, 0, 0, 0, 0x88, 0x0f, lengthLiteral, 1, '2', // HEADERS
+		0, 0, 2, 0, 1, 0, 0, 0, 0, 'o', 'k', // DATA, and the end
+		0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, // 4 KiB of window
+	}
+	scratch := make([]byte, 16<<10)
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		accepted.Add(1)
+		_, _ = io.ReadFull(conn, scratch[:24]) // the preface
+		_, _ = conn.Write(hello)
+		for {
+			head := scratch[:9]
+			if _, err := io.ReadFull(conn, head); err != nil {
+				break
+			}
+			length, last := int(head[1])<<8|int(head[2]), head[3] <= 1 && head[4]&1 != 0
+			copy(reply[5:], head[5:])
+			copy(reply[19:], head[5:])
+			if _, err := io.ReadFull(conn, scratch[9:9+length]); err != nil {
+				break
+			}
+			if last {
+				if _, err := conn.Write(reply); err != nil {
+					break
+				}
 			}
 		}
 		conn.Close()

@@ -112,14 +112,20 @@ func (l *Lease) link() (c *h2.AppConn, fresh bool, err error) {
 	if c := s.take(); c != nil {
 		return c, false, nil
 	}
-	c = new(h2.AppConn)
+	c, err = l.newLink()
+	return c, true, err
+}
+
+// newLink is a connection of the member that is new, with room for a call, which is kept.
+func (l *Lease) newLink() (*h2.AppConn, error) {
+	s, c := &l.member.links, new(h2.AppConn)
 	if err := l.connect(&c.Raw); err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	c.Start(l.app.shared, &replyLimits, l.app.plan.Idle, func() { s.remove(c) })
 	c.Reserve() // the first: there is room
 	s.add(c)
-	return c, true, nil
+	return c, nil
 }
 
 // rejoin gives l another connection instead of one that has not carried the request, as
