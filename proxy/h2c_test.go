@@ -372,3 +372,111 @@ func each(act func(net.Conn)) func(net.Listener) error {
 		}
 	}
 }
+
+// TestH2CResets: what an app resets within its reply is reset at the client, by the same code
+// where that says something of the request; and answered before it, as what it is.
+func TestH2CResets(t *testing.T) {
+	for code, want := range map[http2.ErrCode]struct {
+		within string
+		before int
+	}{
+		http2.ErrCodeCancel:             {"CANCEL", 502},
+		http2.ErrCodeEnhanceYourCalm:    {"ENHANCE_YOUR_CALM", 503},
+		http2.ErrCodeRefusedStream:      {"INTERNAL_ERROR", 503},
+		http2.ErrCodeFlowControl:        {"INTERNAL_ERROR", 502},
+		http2.ErrCodeHTTP11Required:     {"INTERNAL_ERROR", 502},
+		http2.ErrCodeNo:                 {"INTERNAL_ERROR", 502},
+		http2.ErrCodeInternal:           {"INTERNAL_ERROR", 502},
+		http2.ErrCode(0xdeadbeef):       {"INTERNAL_ERROR", 502},
+		http2.ErrCodeInadequateSecurity: {"INTERNAL_ERROR", 502},
+	} {
+		t.Run(code.String(), func(t *testing.T) {
+			app := each(func(c net.Conn) {
+				f := http2.NewFramer(c, c)
+				_, _ = io.ReadFull(c, make([]byte, len(http2.ClientPreface)))
+				_ = f.WriteSettings()
+				f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+				for {
+					frame, err := f.ReadFrame()
+					if err != nil {
+						return
+					}
+					if head, ok := frame.(*http2.MetaHeadersFrame); ok {
+						if head.PseudoValue("path") == "/within" {
+							_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: head.StreamID, BlockFragment: []byte{0x88}, EndHeaders: true})
+							_ = f.WriteData(head.StreamID, false, []byte("half"))
+						}
+						_ = f.WriteRSTStream(head.StreamID, code)
+					}
+				}
+			})
+			worldOf(t, protocol{name: "h2", h2: true}, nil, app, func(w *world) {
+				client := &http.Client{Transport: w.transport()}
+				defer client.CloseIdleConnections()
+				resp, err := client.Get(w.url("/before"))
+				if err != nil {
+					w.Fatal(err)
+				}
+				resp.Body.Close()
+				if resp.StatusCode != want.before {
+					t.Errorf("before the reply: %s", resp.Status)
+				}
+				resp, err = client.Get(w.url("/within"))
+				if err == nil {
+					_, err = io.ReadAll(resp.Body)
+					resp.Body.Close()
+				}
+				if err == nil || !strings.Contains(err.Error(), want.within) {
+					t.Errorf("within the reply: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestH2CLimits: limits of time and length hold as for every app.
+func TestH2CLimits(t *testing.T) {
+	told := make(chan struct{}, 10)
+	app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/half":
+			_, _ = io.WriteString(w, "half")
+			_ = http.NewResponseController(w).Flush()
+		case "/reads":
+			if _, err := io.Copy(io.Discard, r.Body); err == nil {
+				t.Error("the app has read half a body as a whole one")
+			}
+		}
+		<-r.Context().Done()
+		told <- struct{}{}
+	})
+	change := func(plan *conf.Core) {
+		plan.Apps[0].FirstByte, plan.Apps[0].Idle, plan.Limits.BodyIdle, plan.Apps[0].MaxBody = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond, 10
+	}
+	h2cWorld(t, change, app, func(w *world, client *http.Client) {
+		for _, ask := range []struct {
+			path, head string
+			status     int
+		}{
+			{"/silent", "GET /silent HTTP/1.1\r\nHost: app.test\r\n\r\n", 504},
+			{"/reads", "POST /reads HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\nab", 408},
+			{"/reads", "POST /reads HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n01234567890123456789\r\n0\r\n\r\n", 413},
+		} {
+			c := w.dial()
+			c.say(ask.head)
+			if resp, _ := c.reply("GET"); resp.StatusCode != ask.status {
+				t.Errorf("%s: %s, want %d", ask.path, resp.Status, ask.status)
+			}
+		}
+		c := w.dial()
+		c.say("GET /half HTTP/1.1\r\nHost: app.test\r\n\r\n")
+		c.broken("GET")
+		for range 3 { // the one that is too long may never have come there
+			select {
+			case <-told:
+			case <-time.After(patience):
+				t.Fatal("the app was not told")
+			}
+		}
+	})
+}
