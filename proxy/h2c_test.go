@@ -65,7 +65,13 @@ func (w *world) transport() *http.Transport {
 	t := &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "app.test"}, Protocols: new(http.Protocols),
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, w.front.Addr().Network(), w.front.Addr().String())
+			conn, err := new(net.Dialer).DialContext(ctx, w.front.Addr().Network(), w.front.Addr().String())
+			if err == nil { // which settle closes: a connection may not be idle yet when its client ends
+				w.mu.Lock()
+				w.clients = append(w.clients, conn)
+				w.mu.Unlock()
+			}
+			return conn, err
 		},
 	}
 	t.Protocols.SetHTTP1(!w.h2)
@@ -188,7 +194,8 @@ func TestH2CClientLeaves(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				var body io.Reader
 				if where == "sending" {
-					r, _ := io.Pipe()
+					r, end := io.Pipe()
+					defer end.Close()
 					body = r
 				}
 				req, err := http.NewRequestWithContext(ctx, "POST", w.url("/"), body)

@@ -21,6 +21,7 @@ type links struct {
 
 	mu     sync.Mutex // taken before what a connection locks
 	all    []*h2.AppConn
+	most   int // calls at a time, that one has said it takes; 0: none has
 	closed bool
 }
 
@@ -32,8 +33,18 @@ func (s *links) take() *h2.AppConn {
 		if c.Reserve() {
 			return c
 		}
+		if most := c.Most(); most > 0 {
+			s.most = most
+		}
 	}
 	return nil
+}
+
+// expected is how many calls a new connection is likely to take.
+func (s *links) expected() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most
 }
 
 func (s *links) add(c *h2.AppConn) {
@@ -122,7 +133,7 @@ func (l *Lease) newLink() (*h2.AppConn, error) {
 	if err := l.connect(&c.Raw); err != nil {
 		return nil, err
 	}
-	c.Start(l.app.shared, &replyLimits, l.app.plan.Idle, func() { s.remove(c) })
+	c.Start(l.app.shared, &replyLimits, l.app.plan.Idle, s.expected(), func() { s.remove(c) })
 	c.Reserve() // the first: there is room
 	s.add(c)
 	return c, nil
@@ -132,7 +143,7 @@ func (l *Lease) newLink() (*h2.AppConn, error) {
 // renew does for HTTP/1. It costs a try, unless the connection was there before, once.
 func (l *Lease) rejoin() error {
 	l.app.queue.Count(board.Retried)
-	if !l.reused || l.spared {
+	if !l.isSpared() {
 		last := l.member
 		if err := l.move(); err != nil {
 			return err
@@ -144,6 +155,9 @@ func (l *Lease) rejoin() error {
 	l.spared = true
 	return l.join()
 }
+
+// isSpared reports whether the failure of the call costs no try.
+func (l *Lease) isSpared() bool { return !l.spared && (l.reused || !l.call.Begun()) }
 
 // resendCall sends the request once more, and what is left of its body.
 func (l *Lease) resendCall(req *message.Request, body message.Source) error {
@@ -164,7 +178,7 @@ func (l *Lease) repeatableCall(req *message.Request, err error) bool {
 	if !ok || fault.Op == Connect || fault.Op == Queue || l.call.Replied() {
 		return false
 	}
-	if (!l.reused || l.spared) && l.tries == l.app.plan.Retries {
+	if !l.isSpared() && l.tries == l.app.plan.Retries {
 		return false
 	}
 	if !l.call.Unread() && !(hungUp(err) && req.Length == 0 && isSafe(req.Method)) {
@@ -197,7 +211,7 @@ func (l *Lease) releaseCall() {
 
 // askCall makes one check on a connection of its own.
 func (a *App) askCall(c *h2.AppConn, limit time.Duration) board.Trouble {
-	c.Start(a.shared, &replyLimits, 2*checkTimeMax, func() {})
+	c.Start(a.shared, &replyLimits, 2*checkTimeMax, 0, func() {})
 	c.Reserve()
 	call := new(h2.Call)
 	call.Open(c, 2*checkTimeMax)

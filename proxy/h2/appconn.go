@@ -44,6 +44,7 @@ type AppConn struct {
 	head    head
 	out     output
 	waiting []*Call // for room or a window, in their order
+	early   []*Call // for the app's first word
 	calls   []*Call // that have begun, by rising id
 	next    uint32  // id of the next call
 	taken   int     // by calls that have yet to begin
@@ -93,11 +94,17 @@ func (e *GreetingError) Unwrap() error { return e.Err }
 
 // Start speaks HTTP/2 on c.Raw. A write that makes no progress for idle ends the connection.
 // closed is told when c is over; it may lock what is locked around Reserve and Retire.
-func (c *AppConn) Start(apps *Apps, limits *conf.Limits, idle time.Duration, closed func()) {
+//
+// Until the app has said how many calls it takes, there is room for first; 0 is as many as
+// every app should take.
+func (c *AppConn) Start(apps *Apps, limits *conf.Limits, idle time.Duration, first int, closed func()) {
 	c.apps, c.limits, c.idle, c.closed = apps, limits, idle, closed
 	c.resume, c.flush = c.serve, c.flushOut
 	c.head.start(limits, pseudoResponse)
-	c.next, c.said = 1, settings{window: windowAtFirst, streams: callsAtFirst}
+	if first == 0 {
+		first = callsAtFirst
+	}
+	c.next, c.said = 1, settings{window: windowAtFirst, streams: first}
 	c.in.greeted, c.in.window = true, appWindow
 	c.out = output{pool: &apps.buffers, window: windowAtFirst, streamWindow: windowAtFirst, batch: 1}
 	b := append(c.out.take(headRoom), preface...)
@@ -123,6 +130,16 @@ func (c *AppConn) Reserve() bool {
 	c.taken++
 	c.park()
 	return true
+}
+
+// Most is how many calls the app takes at a time on this connection, 0 if it has not said so.
+func (c *AppConn) Most() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.in.settled {
+		return 0
+	}
+	return min(c.said.streams, callsMost)
 }
 
 // Retire takes no new calls, and ends the connection with the last that it has.
@@ -228,6 +245,7 @@ func (c *AppConn) failCalls() {
 	if !c.in.settled && c.fault.refusal == nil {
 		why = &GreetingError{why}
 	}
+	c.wakeEarly()
 	reset := errors.Is(why, syscall.ECONNRESET)
 	for _, k := range c.calls {
 		k.fail(why, c.isUnread(k, reset))
@@ -253,6 +271,7 @@ func (c *AppConn) cut(why error) {
 	if c.mute == nil {
 		c.mute = why
 	}
+	c.wakeEarly()
 	if c.ended == nil {
 		c.ended = why
 		c.Raw.Cut() // the reader sees it, and ends
@@ -267,6 +286,7 @@ func (c *AppConn) abandon(f fault) {
 	c.fault, c.away = f, true
 	c.in.from = c.in.to
 	c.out.buf = appendGoAway(c.out.take(headRoom), 0, f.code)
+	c.wakeEarly()
 	for _, k := range c.calls {
 		k.fail(f.refusal, false)
 	}
@@ -354,6 +374,13 @@ func (c *AppConn) wakeWaiting() {
 		k.writer.signal()
 	}
 	c.waiting = c.waiting[:0]
+}
+
+// wakeEarly has those look who wait for the app's first word.
+func (c *AppConn) wakeEarly() {
+	for _, k := range c.early {
+		k.reader.signal()
+	}
 }
 
 // find is the call with this id, nil if it has ended.

@@ -295,6 +295,7 @@ func (c *AppConn) takeSettings(h *header, payload []byte) fault {
 		return noFault
 	}
 	c.in.settled = true
+	c.wakeEarly()
 	c.out.streamWindow = c.said.window
 	for _, k := range c.calls {
 		if k.window += c.said.window - before; k.window > windowMost {

@@ -124,10 +124,8 @@ func (k *Call) leave() {
 // Send sends the head of req, and with it whatever of its body is there already. It reports
 // whether that was all of it; if not, SendBody sends the rest.
 func (k *Call) Send(req *message.Request, body message.Source) (complete bool, err error) {
-	if message.EqualFold(req.Upgrade, "websocket") {
-		if err := k.awaitConnect(req); err != nil {
-			return false, err
-		}
+	if err := k.awaitGreeting(req); err != nil {
+		return false, err
 	}
 	if err := k.begin(req); err != nil || req.Length == 0 {
 		return err == nil, err
@@ -144,9 +142,15 @@ func (k *Call) Send(req *message.Request, body message.Source) (complete bool, e
 // Resendable reports whether Resend can send what was sent.
 func (k *Call) Resendable() bool { return !k.lost }
 
+// Begun reports whether anything of the request was sent.
+func (k *Call) Begun() bool { return k.id != 0 }
+
 // Resend sends a request once more that is Resendable, on a connection that it was opened on
 // since. It reports whether that was all of it.
 func (k *Call) Resend(req *message.Request) (complete bool, err error) {
+	if err := k.awaitGreeting(req); err != nil {
+		return false, err
+	}
 	if err := k.begin(req); err != nil || req.Length == 0 {
 		return err == nil, err
 	}
@@ -218,9 +222,12 @@ func (k *Call) begin(req *message.Request) error {
 	c := k.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.sendable(); err != nil || c.refuses || c.next > streamMost {
-		if err == nil {
+	if err := c.sendable(); err != nil || c.refuses || c.next > streamMost || len(c.calls) >= min(c.said.streams, callsMost) {
+		switch {
+		case err == nil:
 			err = &message.ResetError{Code: message.CodeRefused}
+		case !c.in.settled && c.fault.refusal == nil:
+			err = &GreetingError{err}
 		}
 		k.fail(err, true)
 		return err
@@ -289,42 +296,37 @@ func (k *Call) appendRequest(b []byte, req *message.Request) []byte {
 // ErrNoTunnel is an app that takes no WebSockets by HTTP/2.
 var ErrNoTunnel = errors.New("h2: the app takes no extended CONNECT")
 
-// awaitConnect readies k for a WebSocket, once the app has said that it takes them: "A
-// client MUST NOT send" that before (RFC 8441, section 4).
-func (k *Call) awaitConnect(req *message.Request) error {
+// awaitGreeting waits for the first word of the app, which says how many calls it takes: to be
+// refused costs more, and a body that is under way cannot be sent again. It readies k for a
+// WebSocket, where the app takes them: "A client MUST NOT send" that before it has said so
+// (RFC 8441, section 4).
+func (k *Call) awaitGreeting(req *message.Request) error {
 	c := k.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := k.awaitSettings()
-	if err == nil && !c.said.connect {
-		err = ErrNoTunnel
+	if !c.in.settled {
+		c.kick()
+		c.early = append(c.early, k)
+		err := k.await(k.idle, func() bool { return c.in.settled || c.sendable() != nil })
+		if i := slices.Index(c.early, k); i >= 0 {
+			c.early = slices.Delete(c.early, i, i+1)
+		}
+		if err != nil {
+			k.fail(err, false)
+			return err
+		}
 	}
-	if err != nil {
-		k.fail(err, false)
-		return err
+	if k.tunnel = message.EqualFold(req.Upgrade, "websocket"); !k.tunnel {
+		return nil
 	}
-	k.tunnel = true
+	if c.in.settled && !c.said.connect {
+		k.fail(ErrNoTunnel, false)
+		return ErrNoTunnel
+	}
 	for i := range req.Fields.Len() {
 		if _, key, value := req.Fields.Line(i); message.EqualFold(key, websocketKey) {
 			k.accept = acceptOf(value)
 		}
-	}
-	return nil
-}
-
-// awaitSettings waits for the first word of the app.
-func (k *Call) awaitSettings() error {
-	c := k.conn
-	const look = time.Millisecond // on a connection that is new, which knows nothing of k yet
-	c.kick()
-	for waited := time.Duration(0); !c.in.settled; waited += look {
-		if err := c.sendable(); err != nil {
-			return err
-		}
-		if k.idle > 0 && waited >= k.idle {
-			return k.late()
-		}
-		k.reader.await(&c.mu, look)
 	}
 	return nil
 }
