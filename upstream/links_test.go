@@ -26,6 +26,14 @@ type talker struct {
 
 // talks has act run once for every connection, when it was greeted.
 func talks(act func(*talker)) func(*actor) {
+	return talksFirst(func(k *talker) {
+		_ = k.WriteSettings()
+		act(k)
+	})
+}
+
+// talksFirst is talks for an act that greets.
+func talksFirst(act func(*talker)) func(*actor) {
 	return func(a *actor) {
 		k := &talker{actor: a, Framer: http2.NewFramer(a.Conn, a.r)}
 		k.enc = hpack.NewEncoder(&k.block)
@@ -33,7 +41,6 @@ func talks(act func(*talker)) func(*actor) {
 		if _, err := io.ReadFull(a.r, hello); err != nil || string(hello) != http2.ClientPreface {
 			return
 		}
-		_ = k.WriteSettings()
 		act(k)
 	}
 }
@@ -189,6 +196,45 @@ func TestManyOnOne(t *testing.T) {
 	if n := s.accepted.Load(); n > 1 {
 		t.Errorf("%d connections", n)
 	}
+}
+
+// TestFewAtATime: an app that takes two calls at a time on a connection is never asked for a
+// third there, though it says so only when the first ones have come; and nothing is lost by it.
+func TestFewAtATime(t *testing.T) {
+	const many = 40
+	s := newStage(t, conf.App{H2C: true}, talksFirst(func(k *talker) {
+		_ = k.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 2})
+		open := map[uint32]bool{}
+		for {
+			f, err := k.ReadFrame()
+			if err != nil {
+				return
+			}
+			id, end := f.Header().StreamID, f.Header().Flags.Has(http2.FlagDataEndStream)
+			switch f.(type) {
+			case *http2.HeadersFrame, *http2.DataFrame:
+				if open[id] = true; len(open) > 2 {
+					k.Errorf("%d at a time", len(open))
+				}
+				if n := f.Header().Length; n > 0 {
+					_ = k.WriteWindowUpdate(0, n)
+				}
+				if end {
+					k.answer(id, "ok")
+					delete(open, id)
+				}
+			}
+		}
+	}))
+	var asking sync.WaitGroup
+	for range many {
+		asking.Go(func() {
+			if got, err := s.ask("POST", strings.Repeat("x", 50_000)); err != nil || got != "ok" { // more than is kept
+				t.Errorf("%q: %v", got, err)
+			}
+		})
+	}
+	asking.Wait()
 }
 
 // TestClosedApp: what an app is asked after it was closed, it answers, and its connections
