@@ -575,3 +575,34 @@ func FuzzApp(f *testing.F) {
 		}
 	})
 }
+
+// TestNotSent: what is said to an app that has just closed was read by nobody, whether or not
+// that is known when the call begins.
+func TestNotSent(t *testing.T) {
+	watcher, err := loop.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	for range 300 {
+		w := &appWorld{world: world{T: t, ended: make(chan struct{}, 1)}, apps: new(Apps)}
+		w.connect(watcher, patience)
+		w.first(frame(kindSettings, 0, 0))
+		k := w.room()
+		if err := k.awaitGreeting(asked("POST")); err != nil {
+			t.Fatal(err)
+		}
+		w.greeted()
+		w.conn.Close() // with what has come since unread, or not
+		_, err := k.Send(asked("POST"), nobody{})
+		if err == nil {
+			err = k.Await(patience)
+		}
+		if err == nil || !k.Unread() {
+			t.Fatalf("unread: %v, by %v", k.Unread(), err)
+		}
+		k.End()
+		w.link.Retire()
+		<-w.ended
+	}
+}
