@@ -52,8 +52,9 @@
 // 2026-11-26. The first 32 KiB of a request's body are kept until its reply begins, so that
 // what is unread can be sent again. They are a copy; more would be a spool.
 //
-// 2026-11-26. An app is not pinged, and no stream is opened for WebSockets before the app's
-// settings have come (RFC 8441, section 4). No push is taken.
+// 2026-11-26. No call begins before the app's settings have come: it costs a new connection one
+// way there and back, and a call that is refused for being one too many costs more. An app is not
+// pinged, and no push is taken.
 //
 // 2026-11-26. A client that resets its stream is looked for every 20 ms at first and twice a
 // second in the end, while its app is silent: the app of a call that nobody wants is told.
