@@ -18,6 +18,9 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
 	"sallyport/conf"
 )
 
@@ -61,7 +64,15 @@ func worldOf(t *testing.T, p protocol, change func(*conf.Core), serve func(net.L
 }
 
 // transport is that of a client of w's engine.
-func (w *world) transport() *http.Transport {
+func (w *world) transport() http.RoundTripper {
+	if w.h3 {
+		return &http3.Transport{
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "app.test"},
+			Dial: func(ctx context.Context, _ string, secure *tls.Config, config *quic.Config) (*quic.Conn, error) {
+				return quic.DialAddr(ctx, w.udp.LocalAddr().String(), secure, config)
+			},
+		}
+	}
 	t := &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true, ServerName: "app.test"}, Protocols: new(http.Protocols),
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -100,7 +100,7 @@ func (e *GreetingError) Unwrap() error { return e.Err }
 func (c *AppConn) Start(apps *Apps, limits *conf.Limits, idle time.Duration, first int, closed func()) {
 	c.apps, c.limits, c.idle, c.closed = apps, limits, idle, closed
 	c.resume, c.flush = c.serve, c.flushOut
-	c.head.start(limits, pseudoResponse)
+	c.head.start(limits, true)
 	if first == 0 {
 		first = callsAtFirst
 	}

@@ -132,8 +132,7 @@ func (c *AppConn) takeSection(id uint32, end bool, section []byte) fault {
 	if f := c.head.decode(&resp.Fields, section); f.refusal != nil {
 		return f
 	}
-	refusal := k.takeHead(&c.head, resp, end)
-	c.head.strings = pseudoFields{}
+	refusal := k.takeHead(&c.head.section, resp, end)
 	if refusal != nil {
 		k.refuse(refusal)
 	}
@@ -151,8 +150,7 @@ func (k *Call) takeTrailer(end bool, section []byte) fault {
 	if f := c.head.decode(&k.trailer, section); f.refusal != nil {
 		return f
 	}
-	refusal := c.head.checkTrailer()
-	c.head.strings = pseudoFields{}
+	refusal := c.head.section.Trailer()
 	if refusal != nil {
 		k.trailer.Reset()
 		k.refuse(refusal)

@@ -277,7 +277,7 @@ func (k *Call) appendRequest(b []byte, req *message.Request) []byte {
 	b = appendLiteral(b, indexAuthority, req.Host)
 	b = appendLiteral(b, indexPath, req.Target)
 	for i := range req.Fields.Len() {
-		if _, key, value := req.Fields.Line(i); !k.tunnel || !message.EqualFold(key, websocketKey) {
+		if _, key, value := req.Fields.Line(i); !k.tunnel || !message.IsKey(key) {
 			b = appendField(b, key, value)
 		}
 	}
@@ -324,8 +324,8 @@ func (k *Call) awaitGreeting(req *message.Request) error {
 		return ErrNoTunnel
 	}
 	for i := range req.Fields.Len() {
-		if _, key, value := req.Fields.Line(i); message.EqualFold(key, websocketKey) {
-			k.accept = acceptOf(value)
+		if _, key, value := req.Fields.Line(i); message.IsKey(key) {
+			k.accept = message.AcceptOf(value)
 		}
 	}
 	return nil

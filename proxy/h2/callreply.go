@@ -31,14 +31,14 @@ func (k *Call) nextHead() *message.Response {
 // ofAppFraming are the fields of a reply that say what frames say, or belong to a request.
 var ofAppFraming = message.SetOf(message.ContentLength, message.Expect)
 
-// takeHead makes resp what h is, which ends the reply if end, and returns the rule that it
+// takeHead makes resp what head is, which ends the reply if end, and returns the rule that it
 // breaks, nil if none.
-func (k *Call) takeHead(h *head, resp *message.Response, end bool) *message.Refusal {
-	status := h.strings.status
+func (k *Call) takeHead(head *message.Section, resp *message.Response, end bool) *message.Refusal {
+	status := head.Status
 	switch {
-	case h.refusal != nil:
-		return h.refusal
-	case h.seen != pseudoStatus:
+	case head.Refusal != nil:
+		return head.Refusal
+	case status == "":
 		// "This pseudo-header field MUST be included in all responses" RFC 9113, section 8.3.2
 		return message.ErrPseudo
 	case len(status) != 3 || status[0] < '1' || status[0] > '5' || !isDigit(status[1]) || !isDigit(status[2]):
@@ -46,8 +46,8 @@ func (k *Call) takeHead(h *head, resp *message.Response, end bool) *message.Refu
 	case resp.Fields.Count(message.TE) > 0:
 		return message.ErrConnectionField
 	}
-	if h.cookies {
-		resp.Fields.Add("cookie", h.cookie)
+	if cookies, ok := head.Cookies(); ok {
+		resp.Fields.Add("cookie", cookies)
 	}
 	resp.Status = int(status[0]-'0')*100 + int(status[1]-'0')*10 + int(status[2]-'0')
 	resp.Length, resp.Upgrade = -1, nil

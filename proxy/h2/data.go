@@ -176,7 +176,6 @@ type body struct {
 	dropped  bool  // nobody wants it any more
 	refusal  *message.Refusal
 	pace     message.Rate
-	expect   bool // a 100 Continue is owed
 	reader   waiter
 }
 

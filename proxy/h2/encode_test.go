@@ -97,23 +97,3 @@ func TestLongHead(t *testing.T) {
 		t.Errorf("%d frames, %d fields: %v", frames, len(fields), err)
 	}
 }
-
-func TestParsePriority(t *testing.T) {
-	for value, want := range map[string]priority{
-		"":                {urgency: 3},
-		"u=0":             {urgency: 0},
-		"u=7, i":          {urgency: 7, incremental: true},
-		"i":               {urgency: 3, incremental: true},
-		"i=?1,u=5":        {urgency: 5, incremental: true},
-		"i, i=?0":         {urgency: 3},
-		"u=8":             {urgency: 3},
-		"u=-1":            {urgency: 3},
-		"u=\"2\"":         {urgency: 3},
-		"foo=bar, u=1, x": {urgency: 1},
-		",,":              {urgency: 3},
-	} {
-		if got := parsePriority(value); got != want {
-			t.Errorf("%q: %+v, want %+v", value, got, want)
-		}
-	}
-}

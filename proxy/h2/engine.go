@@ -53,7 +53,7 @@ func (e *Engine) StartSecure(session net.Conn, records *loop.Records, peer messa
 func (e *Engine) start(c *ClientConn) {
 	c.engine = e
 	c.resume, c.flush = c.serve, c.flushOut
-	c.head.start(&e.Limits, pseudoRequest)
+	c.head.start(&e.Limits, false)
 	c.in.window, c.out.pool = connWindow, &e.buffers
 	c.out.window, c.out.streamWindow = windowAtFirst, windowAtFirst
 	c.raw.Try(true) // nobody waits in a read

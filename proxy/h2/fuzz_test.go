@@ -63,13 +63,13 @@ func FuzzHead(f *testing.F) {
 	f.Add([]byte{0x82, 0x86, 0x84, 0x41, 0x01, 'a'}, false)
 	f.Fuzz(func(t *testing.T, section []byte, end bool) {
 		c := &ClientConn{engine: &Engine{Limits: testLimits()}}
-		c.head.start(&c.engine.Limits, pseudoRequest)
+		c.head.start(&c.engine.Limits, false)
 		for range 2 { // the second time with a table
 			s := c.newStream(1)
 			if c.head.decode(&s.exchange.Request.Fields, section).refusal != nil {
 				return
 			}
-			if s.begin(&c.head, end) == nil {
+			if s.begin(&c.head.section, end) == nil {
 				checkRequest(t, &s.exchange.Request)
 				if req := &s.exchange.Request; end && req.Length != 0 {
 					t.Errorf("length %d of no body", req.Length)

@@ -106,8 +106,7 @@ func (c *ClientConn) takeSection(id uint32, end bool, section []byte) fault {
 		s.recycle()
 		return f
 	}
-	s.refusal = s.begin(&c.head, end)
-	c.head.strings = pseudoFields{}
+	s.refusal = s.begin(&c.head.section, end)
 	c.admit(s)
 	return noFault
 }
@@ -164,8 +163,7 @@ func (c *ClientConn) takeTrailer(s *stream, end bool, section []byte) fault {
 	if f := c.head.decode(trailer, section); f.refusal != nil {
 		return f
 	}
-	c.head.strings = pseudoFields{}
-	if err := c.head.checkTrailer(); err != nil {
+	if err := c.head.section.Trailer(); err != nil {
 		trailer.Reset()
 		s.refuseBody(err)
 		return noFault
@@ -174,30 +172,37 @@ func (c *ClientConn) takeTrailer(s *stream, end bool, section []byte) fault {
 	return noFault
 }
 
-// checkTrailer is the rule that what was decoded breaks as a trailer, nil if it breaks none.
-func (h *head) checkTrailer() *message.Refusal {
-	switch {
-	case h.refusal != nil:
-		return h.refusal
-	case h.pseudo:
-		return message.ErrPseudo // "Trailers MUST NOT include pseudo-header fields" section 8.1
-	case message.CheckTrailer(h.fields) != nil:
-		return message.ErrTrailer
-	}
-	return nil
+// A head decodes field sections, and has the table of all that came before.
+type head struct {
+	decoder *hpack.Decoder
+	bounds  message.Bounds
+	replies bool            // the peer is an app
+	section message.Section // the last
 }
 
-// start readies h for a peer's field sections; pseudo are the pseudo fields that heads of
-// the peer may have.
-func (h *head) start(limits *conf.Limits, pseudo uint8) {
-	h.limits, h.allowed = limits, pseudo
+// start readies h for the field sections of a client, or the replies of an app.
+func (h *head) start(limits *conf.Limits, replies bool) {
+	h.bounds = message.Bounds{HeadBytes: limits.HeadBytes, LineBytes: limits.LineBytes, Fields: limits.Fields}
+	h.replies = replies
 	h.decoder = hpack.NewDecoder(tableBytes, h.add)
 }
 
 // decode decodes a field section into fields.
 func (h *head) decode(fields *message.Fields, section []byte) fault {
-	*h = head{limits: h.limits, decoder: h.decoder, allowed: h.allowed, fields: fields, cookie: h.cookie[:0]}
+	if h.replies {
+		h.section.BeginReply(fields, h.bounds)
+	} else {
+		h.section.Begin(fields, h.bounds)
+	}
 	return h.decompress(section)
+}
+
+// add takes a field. After the first that breaks a rule or a limit, the rest are only counted
+// by the decoder: each is a copy of what a few bytes stand for.
+func (h *head) add(f hpack.HeaderField) {
+	if !h.section.Add(f.Name, f.Value) {
+		h.decoder.SetEmitEnabled(false)
+	}
 }
 
 // discard decodes a field section that nobody wants.
@@ -217,169 +222,3 @@ func (h *head) decompress(section []byte) fault {
 	}
 	return noFault
 }
-
-// A head is a field section that is being decoded, and the table of all that came before.
-type head struct {
-	limits  *conf.Limits
-	decoder *hpack.Decoder
-	allowed uint8 // the pseudo fields that there may be, as bits of seen
-
-	fields   *message.Fields
-	strings  pseudoFields
-	seen     uint8            // which pseudo fields came
-	pseudo   bool             // any did
-	regular  bool             // a field came that is none
-	bytes    int              // as the lines of HTTP/1 would have
-	cookie   []byte           // the value of all Cookie fields
-	cookies  bool             // there are some
-	priority string           // the value of Priority
-	refusal  *message.Refusal // of the first rule that was broken
-}
-
-// pseudoFields are those of a request (RFC 9113, section 8.3.1; RFC 8441, section 4), and that
-// of a response.
-type pseudoFields struct{ method, scheme, authority, path, protocol, status string }
-
-// Bits of head.seen.
-const (
-	pseudoMethod = 1 << iota
-	pseudoScheme
-	pseudoAuthority
-	pseudoPath
-	pseudoProtocol
-	pseudoStatus
-
-	pseudoRequest  = pseudoStatus - 1
-	pseudoResponse = pseudoStatus
-)
-
-// lineFrame is what a line has besides its name and value.
-const lineFrame = len(": \r\n")
-
-// add takes a field. After the first that breaks a rule or a limit, the rest are only counted
-// by the decoder: each is a copy of what a few bytes stand for.
-func (h *head) add(f hpack.HeaderField) {
-	limits := h.limits
-	line := len(f.Name) + len(f.Value) + lineFrame
-	h.bytes += line
-	switch {
-	case h.bytes > limits.HeadBytes:
-		h.refuse(message.ErrHeadTooLong)
-	case f.Name == ":path" && line > limits.LineBytes:
-		h.refuse(message.ErrRequestLineLong)
-	case line > limits.LineBytes+len("\r\n"):
-		h.refuse(message.ErrFieldTooLong)
-	case len(f.Name) > 0 && f.Name[0] == ':':
-		h.addPseudo(f)
-	default:
-		h.addRegular(f)
-	}
-}
-
-func (h *head) refuse(refusal *message.Refusal) {
-	if h.refusal == nil {
-		h.refusal = refusal
-		h.decoder.SetEmitEnabled(false)
-	}
-}
-
-// addPseudo takes a pseudo field: "all pseudo-header fields MUST appear in a field block
-// before all regular field lines", none that is not defined, "the same pseudo-header field
-// name MUST NOT appear more than once" RFC 9113, section 8.3.
-func (h *head) addPseudo(f hpack.HeaderField) {
-	h.pseudo = true
-	var into *string
-	bit := uint8(pseudoMethod)
-	switch f.Name {
-	case ":method":
-		into = &h.strings.method
-	case ":scheme":
-		into, bit = &h.strings.scheme, pseudoScheme
-	case ":authority":
-		into, bit = &h.strings.authority, pseudoAuthority
-	case ":path":
-		into, bit = &h.strings.path, pseudoPath
-	case ":protocol":
-		into, bit = &h.strings.protocol, pseudoProtocol
-	case ":status":
-		into, bit = &h.strings.status, pseudoStatus
-	}
-	if into == nil || h.regular || h.seen&bit != 0 || h.allowed&bit == 0 {
-		h.refuse(message.ErrPseudo)
-		return
-	}
-	h.seen |= bit
-	*into = f.Value
-}
-
-// addRegular takes a field that is none.
-func (h *head) addRegular(f hpack.HeaderField) {
-	h.regular = true
-	if h.fields.Len() >= h.limits.Fields {
-		h.refuse(message.ErrTooManyFields)
-		return
-	}
-	switch f.Name {
-	case "cookie":
-		h.addCookie(f.Value)
-		return
-	case "priority":
-		h.priority = f.Value
-	}
-	name := h.fields.AddText(f.Name, f.Value)
-	_, key, value := h.fields.Line(h.fields.Len() - 1)
-	if err := checkField(name, key, value); err != nil {
-		h.refuse(err)
-	}
-}
-
-// addCookie joins what clients send apart: "If there are multiple Cookie header fields after
-// decompression, these MUST be concatenated into a single octet string using the two-octet
-// delimiter of 0x3b, 0x20 (the ASCII string "; ") before being passed into a non-HTTP/2
-// context" RFC 9113, section 8.2.3.
-func (h *head) addCookie(value string) {
-	start := len(h.cookie)
-	if h.cookies {
-		h.cookie = append(h.cookie, "; "...)
-		start = len(h.cookie)
-	}
-	h.cookies = true
-	h.cookie = append(h.cookie, value...)
-	if err := checkField(message.Other, []byte("cookie"), h.cookie[start:]); err != nil {
-		h.refuse(err)
-	}
-}
-
-// checkField refuses a field that no message of HTTP/2 may have.
-func checkField(name message.Name, key, value []byte) *message.Refusal {
-	for _, c := range key {
-		if 'A' <= c && c <= 'Z' {
-			// "A field name MUST NOT contain characters in the ranges 0x00-0x20, 0x41-0x5a, or
-			// 0x7f-0xff (all inclusive)" RFC 9113, section 8.2.1
-			return message.ErrUpperCase
-		}
-	}
-	if err := message.CheckLine(key, value); err != nil {
-		return err.(*message.Refusal)
-	}
-	if n := len(value); n > 0 && (isSpace(value[0]) || isSpace(value[n-1])) {
-		// "A field value MUST NOT start or end with an ASCII whitespace character" ibid.
-		return message.ErrFieldValue
-	}
-	switch name {
-	case message.Connection, message.KeepAlive, message.ProxyConnection, message.TransferEncoding, message.Upgrade:
-		// "An endpoint MUST NOT generate an HTTP/2 message containing connection-specific
-		// header fields [...] Any message containing connection-specific header fields MUST
-		// be treated as malformed" RFC 9113, section 8.2.2
-		return message.ErrConnectionField
-	case message.TE:
-		// "The only exception to this is the TE header field, which MAY be present in an
-		// HTTP/2 request; when it is, it MUST NOT contain any value other than "trailers""
-		if string(value) != "trailers" {
-			return message.ErrConnectionField
-		}
-	}
-	return nil
-}
-
-func isSpace(c byte) bool { return c == ' ' || c == '\t' }

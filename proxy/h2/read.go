@@ -364,7 +364,7 @@ func (c *ClientConn) takePriorityUpdate(h *header, payload []byte) fault {
 		return protocolFault
 	}
 	if s := c.find(id); s != nil && len(payload) <= priorityUpdatesBytes {
-		s.reply.priority = parsePriority(string(payload[4:]))
+		s.reply.priority = message.ParsePriority(string(payload[4:]))
 	}
 	return noFault
 }

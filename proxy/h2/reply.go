@@ -1,8 +1,6 @@
 package h2
 
 import (
-	"crypto/sha1"
-	"encoding/base64"
 	"errors"
 	"io"
 	"strconv"
@@ -22,7 +20,7 @@ type reply struct {
 	head     bool   // what waits there is a head, for room
 	flags    int    // where the flags of the last frame are in conn.out.buf; 0: nowhere
 	batch    uint64 // of conn.out, that they are in
-	priority priority
+	priority message.Priority
 	turn     uint64 // when it was last served among those of its urgency
 	writer   waiter
 }
@@ -47,7 +45,7 @@ func (s *stream) sendable() error {
 // Reply is message.Stream.
 func (s *stream) Reply(resp *message.Response) error {
 	c := s.conn
-	if resp.Status == 101 && !s.accepts(resp) {
+	if resp.Status == 101 && !s.opening.Accepts(resp) {
 		return message.ErrUpgradeNotAsked
 	}
 	c.mu.Lock()
@@ -68,7 +66,7 @@ func (s *stream) Reply(resp *message.Response) error {
 	}
 	r := &s.reply
 	r.begun = true
-	s.body.expect = false
+	s.opening.Expect = false
 	r.left = resp.Length
 	r.bodiless = resp.Status == 204 || resp.Status == 304 || string(s.exchange.Request.Method) == "HEAD"
 	start := s.beginHead()
@@ -89,7 +87,7 @@ func (s *stream) Reply(resp *message.Response) error {
 // statusOf is the status for the client: to an extended CONNECT 2xx means that the tunnel
 // stands (RFC 8441, section 5), which an app that answers so has not said.
 func (s *stream) statusOf(resp *message.Response) int {
-	if s.connect && resp.Status/100 == 2 {
+	if s.opening.Connect && resp.Status/100 == 2 {
 		return 502
 	}
 	return resp.Status
@@ -108,10 +106,10 @@ func (s *stream) replyInterim(resp *message.Response) {
 
 // sendContinue sends the 100 that a client waits for before it sends a body.
 func (s *stream) sendContinue() {
-	if !s.body.expect {
+	if !s.opening.Expect {
 		return
 	}
-	s.body.expect = false
+	s.opening.Expect = false
 	if s.reply.begun || s.body.got > 0 || s.sendable() != nil {
 		return
 	}
@@ -130,36 +128,12 @@ func (s *stream) replyTunnel(resp *message.Response) {
 	start := s.beginHead()
 	b := appendStatus(c.out.buf, 200)
 	for i := range resp.Fields.Len() {
-		if _, key, value := resp.Fields.Line(i); !message.EqualFold(key, websocketAccept) {
+		if _, key, value := resp.Fields.Line(i); !message.IsAccept(key) {
 			b = appendField(b, key, value)
 		}
 	}
 	c.out.buf = b
 	s.endHead(start, false)
-}
-
-const websocketAccept = "sec-websocket-accept"
-
-// accepts reports whether a 101 answers the key that was made for it (RFC 6455, section 4.1).
-// Only of WebSockets there is one.
-func (s *stream) accepts(resp *message.Response) bool {
-	if s.key == nil {
-		return s.connect
-	}
-	want := string(acceptOf(s.key))
-	for i := range resp.Fields.Len() {
-		if _, key, value := resp.Fields.Line(i); message.EqualFold(key, websocketAccept) {
-			return string(value) == want
-		}
-	}
-	return false
-}
-
-// acceptOf is what a key of a WebSocket is answered with (RFC 6455, section 4.2.2).
-func acceptOf(key []byte) []byte {
-	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // ibid., section 1.3
-	sum := sha1.Sum(append(append([]byte(nil), key...), guid...))
-	return base64.StdEncoding.AppendEncode(nil, sum[:])
 }
 
 // Write is message.Stream.

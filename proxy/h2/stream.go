@@ -16,16 +16,13 @@ import (
 //
 // The fields below exchange are guarded by conn.mu, but for what a comment says otherwise.
 type stream struct {
-	conn      *ClientConn
-	id        uint32
-	run       func() // serve, made once
-	exchange  message.Exchange
-	refusal   *message.Refusal // of the head; nil if it is in order
-	text      []byte           // of the pseudo fields
-	authority []byte           // the host in lower case
-	connect   bool             // the request is an extended CONNECT (RFC 8441)
-	key       []byte           // the Sec-WebSocket-Key that was made for the app
-	counted   bool             // in engine.tunnels; guarded by engine.mu
+	conn     *ClientConn
+	id       uint32
+	run      func() // serve, made once
+	exchange message.Exchange
+	opening  message.Opening
+	refusal  *message.Refusal // of the head; nil if it is in order
+	counted  bool             // in engine.tunnels; guarded by engine.mu
 
 	body     body
 	reply    reply
@@ -56,7 +53,7 @@ func (c *ClientConn) newStream(id uint32) *stream {
 	s.conn, s.id = c, id
 	limits := &c.engine.Limits
 	s.body.window, s.body.pace = streamWindow, message.NewRate(limits.BodyRate, limits.BodyIdle)
-	s.reply.window, s.reply.priority = c.out.streamWindow, priority{urgency: urgencyDefault}
+	s.reply.window, s.reply.priority = c.out.streamWindow, message.UsualPriority()
 	ex := &s.exchange
 	ex.Request.Reset()
 	ex.Request.Secure = c.records != nil
@@ -67,8 +64,8 @@ func (c *ClientConn) newStream(id uint32) *stream {
 // recycle gives s back, which nobody knows of any more.
 func (s *stream) recycle() {
 	e := s.conn.engine
-	s.exchange.Stream, s.conn, s.refusal, s.source, s.key = nil, nil, nil, nil, nil
-	s.connect, s.tunnel, s.gone, s.ours, s.aborted, s.stopped, s.finished = false, false, false, false, false, false, false
+	s.exchange.Stream, s.conn, s.refusal, s.source = nil, nil, nil, nil
+	s.tunnel, s.gone, s.ours, s.aborted, s.stopped, s.finished = false, false, false, false, false, false
 	s.body = body{chunks: s.body.chunks[:0], reader: s.body.reader}
 	s.reply = reply{writer: s.reply.writer}
 	e.streams.Put(s)

@@ -125,7 +125,7 @@ func (c *ClientConn) frame(s *stream, p []byte) []byte {
 		r.flags, r.batch = at, c.out.batch
 		p = p[n:]
 		c.control.earn(n)
-		if r.priority.incremental && len(c.line.waiting) > 0 {
+		if r.priority.Incremental && len(c.line.waiting) > 0 {
 			return p
 		}
 	}
@@ -204,11 +204,11 @@ func (c *ClientConn) nextWaiting() *stream {
 // requested", before those of which each part is, who take turns (RFC 9218, section 10).
 func (r *reply) before(o *reply, earlier bool) bool {
 	switch {
-	case r.priority.urgency != o.priority.urgency:
-		return r.priority.urgency < o.priority.urgency
-	case r.priority.incremental != o.priority.incremental:
-		return o.priority.incremental
-	case r.priority.incremental && r.turn != o.turn:
+	case r.priority.Urgency != o.priority.Urgency:
+		return r.priority.Urgency < o.priority.Urgency
+	case r.priority.Incremental != o.priority.Incremental:
+		return o.priority.Incremental
+	case r.priority.Incremental && r.turn != o.turn:
 		return r.turn < o.turn
 	}
 	return earlier

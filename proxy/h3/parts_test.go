@@ -73,16 +73,3 @@ func TestLongSection(t *testing.T) {
 		t.Errorf("kind %d, %d bytes", kind, n)
 	}
 }
-
-func TestPriority(t *testing.T) {
-	for value, want := range map[string]struct {
-		urgency     int8
-		incremental bool
-	}{
-		"": {3, false}, "u=0": {0, false}, "u=7, i": {7, true}, "i=?0": {3, false}, "u=9": {3, false}, "u=1,x=2;y": {1, false},
-	} {
-		if u, i := parsePriority(value); u != want.urgency || i != want.incremental {
-			t.Errorf("%q: %d, %t", value, u, i)
-		}
-	}
-}

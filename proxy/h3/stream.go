@@ -174,7 +174,8 @@ func (s *stream) takeHead(n uint64) error {
 			s.body.length = -1
 		}
 		if s.section.Priority != "" {
-			s.qs.SetPriority(parsePriority(s.section.Priority))
+			p := message.ParsePriority(s.section.Priority)
+			s.qs.SetPriority(int8(p.Urgency), p.Incremental)
 		}
 	}
 	return nil
@@ -276,10 +277,14 @@ func (s *stream) abort(why code) {
 	s.qs.CancelRead(quic.StreamErrorCode(why))
 }
 
-// Abort is message.Stream.
-func (s *stream) Abort(message.Reason) {
+// Abort is message.Stream. What the app has said is passed on as h2 does it, by the codes of
+// RFC 9114, section 8.1.
+func (s *stream) Abort(reason message.Reason) {
 	why := codeInternal
-	if !s.reply.begun {
+	switch {
+	case reason.Code == message.CodeEnhanceCalm:
+		why = codeExcessiveLoad
+	case reason.Code == message.CodeCancel, reason.Code == message.CodeNone && !s.reply.begun:
 		why = codeCancelled
 	}
 	s.abort(why)
@@ -288,4 +293,7 @@ func (s *stream) Abort(message.Reason) {
 // Left is message.Stream.
 func (s *stream) Left() bool { return s.gone.Load() || s.ctx.Err() != nil }
 
-var _ message.Stream = (*stream)(nil)
+// Gone is message.Resetter.
+func (s *stream) Gone() bool { return s.Left() }
+
+var _ message.Resetter = (*stream)(nil)

@@ -22,14 +22,16 @@ type Opening struct {
 func (o *Opening) Take(req *Request, s *Section, end bool) *Refusal {
 	*o = Opening{text: o.text, host: o.host}
 	req.Length = -1
-	o.setPseudo(req, &s.strings)
+	pseudo := s.strings
+	s.strings = pseudoFields{} // they may be long, and s lives on
+	o.setPseudo(req, &pseudo)
 	if s.Refusal != nil {
 		return s.Refusal
 	}
-	if s.cookies {
-		req.Fields.Add("cookie", s.cookie)
+	if cookies, ok := s.Cookies(); ok {
+		req.Fields.Add("cookie", cookies)
 	}
-	if err := o.checkTarget(req, &s.strings); err != nil {
+	if err := o.checkTarget(req, &pseudo); err != nil {
 		return err
 	}
 	return o.takeFraming(req, end)
@@ -130,6 +132,7 @@ func (o *Opening) takeFraming(req *Request, end bool) *Refusal {
 		}
 		o.Expect = !end
 	}
+	_, req.Trailers = req.Fields.Value(TE) // checkBinaryField lets nothing else pass
 	req.Fields.Remove(ofFrames)
 	if end {
 		req.Length = 0
@@ -146,9 +149,8 @@ func (o *Opening) beginConnect(req *Request) *Refusal {
 	if !IsToken(req.Upgrade) || EqualFold(req.Upgrade, "h2c") {
 		return ErrPseudo
 	}
-	const key = "sec-websocket-key"
 	for i := range req.Fields.Len() {
-		if _, name, _ := req.Fields.Line(i); EqualFold(name, key) {
+		if _, key, _ := req.Fields.Line(i); IsKey(key) {
 			return ErrConnectionField
 		}
 	}
@@ -162,6 +164,10 @@ func (o *Opening) beginConnect(req *Request) *Refusal {
 	return nil
 }
 
+// IsKey reports whether a field is the key of a WebSocket's handshake in HTTP/1, which others
+// have not (RFC 8441, section 5).
+func IsKey(key []byte) bool { return EqualFold(key, "sec-websocket-key") }
+
 // IsAccept reports whether a field is the app's answer to a key that the client does not know
 // of.
 func IsAccept(key []byte) bool { return EqualFold(key, "sec-websocket-accept") }
@@ -172,13 +178,18 @@ func (o *Opening) Accepts(resp *Response) bool {
 	if o.key == nil {
 		return o.Connect
 	}
-	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // ibid., section 1.3
-	sum := sha1.Sum(append(append([]byte(nil), o.key...), guid...))
-	want := base64.StdEncoding.EncodeToString(sum[:])
+	want := AcceptOf(o.key)
 	for i := range resp.Fields.Len() {
 		if _, key, value := resp.Fields.Line(i); IsAccept(key) {
-			return string(value) == want
+			return string(value) == string(want)
 		}
 	}
 	return false
+}
+
+// AcceptOf is what a key of a WebSocket is answered with (RFC 6455, section 4.2.2).
+func AcceptOf(key []byte) []byte {
+	const guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+	sum := sha1.Sum(append(append([]byte(nil), key...), guid...))
+	return base64.StdEncoding.AppendEncode(nil, sum[:])
 }

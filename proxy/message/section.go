@@ -1,15 +1,18 @@
 package message
 
 // A Section is a field section of HTTP/2 or HTTP/3 while its fields come out of a decoder:
-// the head of a request, or the trailer behind its body.
+// the head of a request or of a response, or the trailer behind its body. Its strings are the
+// decoder's.
 type Section struct {
 	Refusal  *Refusal // of the first rule that was broken; what comes behind it is of no use
-	Pseudo   bool     // a pseudo field came
 	Priority string   // the value of Priority (RFC 9218)
+	Status   string   // of a response, the value of ":status"; "" if it has none
 
 	fields  *Fields
 	bounds  Bounds
+	reply   bool // it is an app's
 	strings pseudoFields
+	pseudo  bool   // a pseudo field came
 	seen    uint8  // which pseudo fields came
 	regular bool   // a field came that is none
 	bytes   int    // as the lines of HTTP/1 would have
@@ -30,9 +33,15 @@ type pseudoFields struct{ method, scheme, authority, path, protocol string }
 // lineFrame is what a line has besides its name and value.
 const lineFrame = len(": \r\n")
 
-// Begin readies s for a section whose fields go to fields.
+// Begin readies s for a section of a request, whose fields go to fields.
 func (s *Section) Begin(fields *Fields, bounds Bounds) {
 	*s = Section{fields: fields, bounds: bounds, cookie: s.cookie[:0]}
+}
+
+// BeginReply is Begin for a section of a response.
+func (s *Section) BeginReply(fields *Fields, bounds Bounds) {
+	s.Begin(fields, bounds)
+	s.reply = true
 }
 
 // Add takes a field, and reports whether the next one is of interest: after the first that
@@ -65,19 +74,22 @@ func (s *Section) refuse(refusal *Refusal) {
 // section before regular header fields", "Endpoints MUST treat a request or response that
 // contains undefined or invalid pseudo-header fields as malformed" RFC 9114, section 4.3.
 func (s *Section) addPseudo(name, value string) {
-	s.Pseudo = true
+	s.pseudo = true
 	var into *string
 	bit := uint8(1)
-	switch name {
-	case ":method":
+	switch {
+	case s.reply && name == ":status":
+		into = &s.Status
+	case s.reply:
+	case name == ":method":
 		into = &s.strings.method
-	case ":scheme":
+	case name == ":scheme":
 		into, bit = &s.strings.scheme, 2
-	case ":authority":
+	case name == ":authority":
 		into, bit = &s.strings.authority, 4
-	case ":path":
+	case name == ":path":
 		into, bit = &s.strings.path, 8
-	case ":protocol":
+	case name == ":protocol":
 		into, bit = &s.strings.protocol, 16
 	}
 	if into == nil || s.regular || s.seen&bit != 0 {
@@ -85,7 +97,9 @@ func (s *Section) addPseudo(name, value string) {
 		return
 	}
 	s.seen |= bit
-	*into = value
+	if *into = value; s.reply && value == "" {
+		s.refuse(ErrStatus) // and not the same as none
+	}
 }
 
 // addRegular takes a field that is none.
@@ -125,13 +139,17 @@ func (s *Section) addCookie(value string) {
 	}
 }
 
+// Cookies are the values of all Cookie fields as one, which is none of the fields; false if there
+// are none.
+func (s *Section) Cookies() (value []byte, ok bool) { return s.cookie, s.cookies }
+
 // Trailer checks what is a section behind a body: "Trailers MUST NOT include pseudo-header
 // fields" RFC 9114, section 4.3.
 func (s *Section) Trailer() *Refusal {
 	switch {
 	case s.Refusal != nil:
 		return s.Refusal
-	case s.Pseudo:
+	case s.pseudo:
 		return ErrPseudo
 	case CheckTrailer(s.fields) != nil:
 		return ErrTrailer
