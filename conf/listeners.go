@@ -27,7 +27,7 @@ func (p *planner) listeners() {
 	p.plan.Core.AdvertisePort = p.advertisePort(s)
 	p.plan.Core.H2C = s.flag("h2c")
 	p.plan.Core.ProxyProtocol = s.flag("proxy_protocol")
-	p.plan.Core.H3 = s.flag("h3") && p.takesQUIC()
+	p.plan.Core.H3 = s.flag("h3") && p.takesQUIC(s)
 	if p.plan.Core.ProxyProtocol && len(p.root.texts("trusted_proxies")) == 0 {
 		s.wrong("proxy_protocol", fault{
 			"needs trusted_proxies: nobody may connect",
@@ -68,10 +68,21 @@ func (p *planner) count(secure bool) int {
 	return n
 }
 
-// takesQUIC reports whether there is an address for QUIC. What comes by a proxy that sends PROXY
-// headers is TCP: its clients are not to be sent past it.
-func (p *planner) takesQUIC() bool {
-	return !p.plan.Core.ProxyProtocol && slices.ContainsFunc(p.plan.Listeners, Listener.TakesQUIC)
+// takesQUIC reports whether there is an address for QUIC, and notices where h3 was written for
+// none. What comes by a proxy that sends PROXY headers is TCP: its clients are not to be sent past
+// it.
+func (p *planner) takesQUIC(s section) bool {
+	why := ""
+	switch {
+	case p.plan.Core.ProxyProtocol:
+		why = "proxy_protocol is for TCP"
+	case !slices.ContainsFunc(p.plan.Listeners, Listener.TakesQUIC):
+		why = "https has no TCP address"
+	}
+	if why != "" && s.written("h3") != nil {
+		p.notice(s.place("h3"), fault{"has no effect: " + why, "leave it out"})
+	}
+	return why == ""
 }
 
 // circle is the fault of an address that is an app's socket: every request would come back
