@@ -23,18 +23,14 @@ type Listener struct {
 	Given   bool   // a supervisor made it, and whatever it left in the file system
 }
 
-// Bind makes the listener that the configuration calls text: a descriptor of
-// given if one has that name or that address, else a new socket. A failure
-// names what an operator needs to know as a BindError.
-func Bind(text string, given *Given) (Listener, error) {
-	wanted, err := parseAddress(text)
-	if err != nil {
-		return Listener{}, fmt.Errorf("sockets: bind %s: %w", text, err)
-	}
+// Bind makes the listener of an address: a descriptor of given if one has that
+// name or is bound there, else a new socket. A failure names what an operator needs
+// to know as a BindError.
+func Bind(wanted Address, given *Given) (Listener, error) {
 	if fd, found := given.take(wanted); found {
 		listener, err := adopt(fd)
 		if err != nil {
-			return Listener{}, fmt.Errorf("sockets: take over %s: descriptor %d: %w", text, fd, err)
+			return Listener{}, fmt.Errorf("sockets: take over %v: descriptor %d: %w", wanted, fd, err)
 		}
 		return listener, nil
 	}
@@ -51,17 +47,17 @@ func Bind(text string, given *Given) (Listener, error) {
 }
 
 // bind makes a listening socket of any kind that is not given.
-func bind(where address) (int, error) {
+func bind(where Address) (int, error) {
 	switch {
-	case where.given != "":
+	case where.Given != "":
 		return -1, errNotGiven
-	case where.path != "":
-		return BindPath(where.path, unix.SOCK_STREAM, listenerMode)
-	case where.dual:
+	case where.Path != "":
+		return BindPath(where.Path, unix.SOCK_STREAM, listenerMode)
+	case where.Dual:
 		fd, err := bindTCP(where)
 		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) {
 			// IPv6 is not in the kernel, or switched off by net.ipv6.conf.all.disable_ipv6.
-			return bindTCP(address{tcp: netip.AddrPortFrom(netip.IPv4Unspecified(), where.tcp.Port())})
+			return bindTCP(Address{TCP: netip.AddrPortFrom(netip.IPv4Unspecified(), where.TCP.Port())})
 		}
 		return fd, err
 	default:
@@ -70,8 +66,8 @@ func bind(where address) (int, error) {
 }
 
 // bindTCP makes a listening TCP socket.
-func bindTCP(where address) (int, error) {
-	if where.tcp.Port() == 0 {
+func bindTCP(where Address) (int, error) {
+	if where.TCP.Port() == 0 {
 		reserved, err := bindStream(where)
 		if err != nil {
 			return -1, err
@@ -81,7 +77,7 @@ func bindTCP(where address) (int, error) {
 		if err != nil {
 			return -1, err
 		}
-		where.tcp = netip.AddrPortFrom(where.tcp.Addr(), chosen.tcp.Port())
+		where.TCP = netip.AddrPortFrom(where.TCP.Addr(), chosen.TCP.Port())
 	}
 	fd, err := bindStream(where)
 	if err != nil {
@@ -95,9 +91,9 @@ func bindTCP(where address) (int, error) {
 }
 
 // bindStream makes a TCP socket that is bound and does not listen yet.
-func bindStream(where address) (int, error) {
+func bindStream(where Address) (int, error) {
 	family := unix.AF_INET6
-	if where.tcp.Addr().Is4() {
+	if where.TCP.Addr().Is4() {
 		family = unix.AF_INET
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -108,7 +104,7 @@ func bindStream(where address) (int, error) {
 	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
 	if err == nil && family == unix.AF_INET6 {
 		only := 1
-		if where.dual {
+		if where.Dual {
 			only = 0
 		}
 		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only)

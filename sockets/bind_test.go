@@ -44,7 +44,7 @@ func TestBind(t *testing.T) {
 		{path, path, nil, nil},
 	} {
 		t.Run(c.text, func(t *testing.T) {
-			l, err := Bind(c.text, nil)
+			l, err := bindText(c.text, nil)
 			if strings.Contains(c.text, "[::") && (errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EAFNOSUPPORT)) {
 				t.Skip("SKIPPED, NOT TESTED: no IPv6 here")
 			}
@@ -106,7 +106,7 @@ func TestParseAddressRefuses(t *testing.T) {
 		"[fe80::1%eth0]:80":                 "has a zone",
 		"https://example.com/":              "is none of",
 	} {
-		if _, err := Bind(text, nil); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := bindText(text, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
@@ -117,17 +117,17 @@ func FuzzParseAddress(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		a, err := parseAddress(text)
+		a, err := ParseAddress(text)
 		if err != nil {
 			return
 		}
-		if a.given == "" && !a.matches(a) {
+		if a.Given == "" && !a.matches(a) {
 			t.Errorf("%q does not match itself", text)
 		}
-		if a.given != "" || a.dual {
+		if a.Given != "" || a.Dual {
 			return
 		}
-		again, err := parseAddress(a.report())
+		again, err := ParseAddress(a.report())
 		if err != nil || again != a {
 			t.Errorf("%q is reported as %q, which is read as %v, %v", text, a.report(), again, err)
 		}
@@ -142,7 +142,7 @@ func TestHeal(t *testing.T) {
 		"shutdown(SHUT_RD)":  func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, err := Bind("127.0.0.1:0", nil)
+			l, err := bindText("127.0.0.1:0", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -168,7 +168,7 @@ func TestHeal(t *testing.T) {
 
 // TestHealBlocking: a holder made the listener block for all.
 func TestHealBlocking(t *testing.T) {
-	l, err := Bind("127.0.0.1:0", nil)
+	l, err := bindText("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func disconnect(fd int) error {
 }
 
 func TestBindError(t *testing.T) {
-	l, err := Bind("127.0.0.1:0", nil)
+	l, err := bindText("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestBindError(t *testing.T) {
 		{"unix:/nonexistent/x.sock", "sockets: bind unix /nonexistent/x.sock: no such file or directory", "make the folder"},
 		{"fd:web", "sockets: bind fd:web: no descriptor of that name was passed", "LISTEN_FDNAMES"},
 	} {
-		_, err := Bind(c.text, nil)
+		_, err := bindText(c.text, nil)
 		var explained *BindError
 		if !errors.As(err, &explained) || err.Error() != c.message || !strings.Contains(explained.Hint(), c.hint) {
 			t.Errorf("%s: %v; hint %v", c.text, err, explained)
@@ -221,12 +221,12 @@ func TestBindError(t *testing.T) {
 // TestHealConnected shows that a listener which was connected to somewhere listens
 // again, where it did.
 func TestHealConnected(t *testing.T) {
-	target, err := Bind("127.0.0.1:0", nil)
+	target, err := bindText("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(target.FD)
-	stray, err := Bind("127.0.0.1:0", nil)
+	stray, err := bindText("127.0.0.1:0", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestHealConnected(t *testing.T) {
 
 // TestBindErrorForbidden shows what a plain user reads who wants port 80.
 func TestBindErrorForbidden(t *testing.T) {
-	where := address{tcp: netip.MustParseAddrPort("[::]:80"), dual: true}
+	where := Address{TCP: netip.MustParseAddrPort("[::]:80"), Dual: true}
 	e := &BindError{UID: 1000, Port: 80, Floor: 1024, Err: unix.EACCES, where: where}
 	want := "sockets: bind tcp [::]:80: permission denied: uid 1000 has no right to port 80, " +
 		"only to ports from 1024 on (net.ipv4.ip_unprivileged_port_start = 1024)"
@@ -320,4 +320,13 @@ func TestBindPathKeepsOthers(t *testing.T) {
 	if _, err := os.Lstat(path); err != nil {
 		t.Error(err)
 	}
+}
+
+// bindText binds what a configuration would call text.
+func bindText(text string, given *Given) (Listener, error) {
+	where, err := ParseAddress(text)
+	if err != nil {
+		return Listener{}, err
+	}
+	return Bind(where, given)
 }

@@ -21,14 +21,14 @@ type BindError struct {
 	Floor int // value of net.ipv4.ip_unprivileged_port_start
 	Err   error
 
-	where address
+	where Address
 }
 
 // bindError explains err, which met an attempt to bind where.
-func bindError(where address, err error) *BindError {
+func bindError(where Address, err error) *BindError {
 	e := &BindError{UID: os.Geteuid(), Floor: 1024, Err: err, where: where}
-	if where.tcp.IsValid() {
-		e.Port = int(where.tcp.Port())
+	if where.TCP.IsValid() {
+		e.Port = int(where.TCP.Port())
 	}
 	if text, err := os.ReadFile(floorFile); err == nil {
 		if floor, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
@@ -63,7 +63,7 @@ func (e *BindError) Hint() string {
 		return fmt.Sprintf("see who has it: ss -ltnp 'sport = :%d'", e.Port)
 	case errors.Is(e.Err, unix.EADDRNOTAVAIL):
 		return "no interface of this machine has that address; see: ip address"
-	case errors.Is(e.Err, unix.ENOENT) && e.where.path != "":
+	case errors.Is(e.Err, unix.ENOENT) && e.where.Path != "":
 		return "make the folder of the socket first"
 	case errors.Is(e.Err, errNotGiven):
 		return "names come from FileDescriptorName= of the socket unit, in LISTEN_FDNAMES"

@@ -26,7 +26,7 @@ type Given struct {
 type inherited struct {
 	name  string // from LISTEN_FDNAMES; "unknown" without
 	fd    int
-	where address // zero when it is no socket of ours
+	where Address // zero when it is no socket of ours
 	taken bool
 }
 
@@ -46,7 +46,7 @@ func TakeGiven(env func(string) string) (*Given, error) {
 		}
 		// What is no socket can still be named, and is refused then: adopt. A UDP socket may
 		// have the address of a listener, and is none.
-		var where address
+		var where Address
 		if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind == unix.SOCK_STREAM {
 			where, _ = boundAddress(fd)
 		}
@@ -88,14 +88,14 @@ func parseGiven(pid, count, names string, self int) ([]string, error) {
 
 // take returns a descriptor that was passed under the name, or is bound to the
 // address, that is wanted. Each is taken once.
-func (g *Given) take(wanted address) (fd int, found bool) {
+func (g *Given) take(wanted Address) (fd int, found bool) {
 	if g == nil {
 		return -1, false
 	}
 	for i := range g.passed {
 		passed := &g.passed[i]
-		byName := wanted.given != "" && wanted.given == passed.name
-		byAddress := wanted.given == "" && passed.where != address{} && wanted.matches(passed.where)
+		byName := wanted.Given != "" && wanted.Given == passed.name
+		byAddress := wanted.Given == "" && passed.where != Address{} && wanted.matches(passed.where)
 		if !passed.taken && (byName || byAddress) {
 			passed.taken = true
 			return passed.fd, true
@@ -150,12 +150,12 @@ func adopt(fd int) (Listener, error) {
 // checkProtocol refuses what streams over the internet and is not TCP. A core that was
 // taken over could disconnect such a listener and go out with it: landlock(7) keeps it
 // from connecting TCP, and knows neither MPTCP nor SCTP.
-func checkProtocol(fd int, bound address) error {
+func checkProtocol(fd int, bound Address) error {
 	protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 	switch {
 	case err != nil:
 		return err
-	case bound.path != "" || protocol == unix.IPPROTO_TCP:
+	case bound.Path != "" || protocol == unix.IPPROTO_TCP:
 		return nil
 	case protocol == unix.IPPROTO_MPTCP:
 		return errors.New("is MPTCP, and the jail knows TCP alone: leave SocketProtocol= out of the socket unit; " +

@@ -77,7 +77,7 @@ func given(t *testing.T, names []string, fds ...int) *Given {
 // passedSocket makes a socket as a supervisor does: bound, blocking, with a short backlog.
 func passedSocket(t *testing.T, text string) (fd int, address string) {
 	t.Helper()
-	l, err := Bind(text, nil)
+	l, err := bindText(text, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestBindTakesGiven(t *testing.T) {
 		{"unix:" + path, "unix:" + path, local},
 	} {
 		g := given(t, []string{"web", "any", "local"}, web, any, local)
-		l, err := Bind(c.text, g)
+		l, err := bindText(c.text, g)
 		if err != nil || l.FD != c.fd || l.Address != c.address || !l.Given {
 			t.Errorf("%s: %+v, %v; want %d at %s", c.text, l, err, c.fd, c.address)
 		}
@@ -117,12 +117,12 @@ func TestBindTakesGiven(t *testing.T) {
 
 // TestBindGivenListens shows that a socket which is only bound is made to listen.
 func TestBindGivenListens(t *testing.T) {
-	fd, err := bindStream(address{tcp: netip.MustParseAddrPort("127.0.0.1:0")})
+	fd, err := bindStream(Address{TCP: netip.MustParseAddrPort("127.0.0.1:0")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	l, err := Bind("fd:web", given(t, []string{"web"}, fd))
+	l, err := bindText("fd:web", given(t, []string{"web"}, fd))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,8 +148,8 @@ func TestAddressMatches(t *testing.T) {
 		{"unix:/x", "unix:/x", true},
 		{"unix:/x", "unix:/y", false},
 	} {
-		wanted, wantedErr := parseAddress(c.wanted)
-		passed, passedErr := parseAddress(c.passed)
+		wanted, wantedErr := ParseAddress(c.wanted)
+		passed, passedErr := ParseAddress(c.passed)
 		if wantedErr != nil || passedErr != nil {
 			t.Fatal(wantedErr, passedErr)
 		}
@@ -166,11 +166,11 @@ func TestBindGivenRefuses(t *testing.T) {
 	}
 	defer unix.Close(udp)
 	g := given(t, []string{"udp"}, udp)
-	if _, err := Bind("fd:udp", g); err == nil || !strings.HasSuffix(err.Error(), "is no stream socket") {
+	if _, err := bindText("fd:udp", g); err == nil || !strings.HasSuffix(err.Error(), "is no stream socket") {
 		t.Errorf("udp: %v", err)
 	}
 	for _, name := range []string{"fd:absent", "fd:udp"} { // the second one is taken
-		if _, err := Bind(name, g); err == nil || !strings.Contains(err.Error(), "no descriptor of that name") {
+		if _, err := bindText(name, g); err == nil || !strings.Contains(err.Error(), "no descriptor of that name") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -199,7 +199,7 @@ func TestBindGivenProtocols(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer unix.Close(fd)
-			_, err = Bind("fd:web", given(t, []string{"web"}, fd))
+			_, err = bindText("fd:web", given(t, []string{"web"}, fd))
 			switch {
 			case c.want == "" && err != nil:
 				t.Error(err)
@@ -214,7 +214,7 @@ func TestDiscard(t *testing.T) {
 	a, _ := passedSocket(t, "127.0.0.1:0")
 	b, address := passedSocket(t, "127.0.0.1:0")
 	g := given(t, []string{"a", "b"}, a, b)
-	if _, err := Bind("fd:a", g); err != nil {
+	if _, err := bindText("fd:a", g); err != nil {
 		t.Fatal(err)
 	}
 	if got := g.Discard(); !slices.Equal(got, []string{"b"}) {

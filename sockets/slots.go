@@ -43,12 +43,11 @@ func SlotPrefix(slot int) []byte {
 	return []byte{byte(slot), slotTag1 ^ byte(slot), slotTag2 ^ byte(slot)}
 }
 
-// BindSlots binds n slots beside the TCP listener that the configuration calls text, and that is
-// bound to address.
-func BindSlots(text, address string, n int) (Slots, error) {
-	wanted, err := parseAddress(text)
-	if err != nil {
-		return nil, fmt.Errorf("sockets: bind %s: %w", text, err)
+// BindSlots binds n slots beside the TCP listener that the configuration has where wanted says, and
+// that is bound to address.
+func BindSlots(wanted Address, address string, n int) (Slots, error) {
+	if n == 0 {
+		return nil, nil
 	}
 	bound, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -59,7 +58,7 @@ func BindSlots(text, address string, n int) (Slots, error) {
 	}
 	var slots Slots
 	for range n {
-		fd, err := bindSlot(bound, wanted.dual)
+		fd, err := bindSlot(bound, wanted.Dual)
 		if err != nil {
 			CloseAll(slots)
 			return nil, &slotError{address, err}
@@ -112,7 +111,7 @@ func bindSlot(where netip.AddrPort, dual bool) (int, error) {
 		}
 	}
 	if err == nil {
-		err = unix.Bind(fd, address{tcp: where}.sockaddr())
+		err = unix.Bind(fd, Address{TCP: where}.sockaddr())
 	}
 	if err != nil {
 		unix.Close(fd)

@@ -12,12 +12,16 @@ import (
 // A packet goes to the slot that its connection id names, whatever the port of its sender, and
 // others to those that are current.
 func TestSteer(t *testing.T) {
-	tcp, err := sockets.Bind("127.0.0.1:0", nil)
+	where, err := sockets.ParseAddress("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp, err := sockets.Bind(where, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { sockets.CloseAll([]int{tcp.FD}) })
-	slots, err := sockets.BindSlots("127.0.0.1:0", tcp.Address, 8)
+	slots, err := sockets.BindSlots(where, tcp.Address, 8)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,13 +17,13 @@ import (
 // openIssuance makes all of that, if the plan has a registrar. What is the registrar's alone
 // is in b.registrar, the rest in b.files.
 func (b *boot) openIssuance() []conf.Mistake {
-	r := b.plan.Registrar
+	r := b.Plan.Registrar
 	if r == nil {
 		return nil
 	}
 	mistakes := b.openFolders(r)
-	for _, file := range b.account {
-		fd, err := file.open(b.plan.Users.Registrar.GID)
+	for _, file := range b.Account {
+		fd, err := file.open(b.Plan.Users.Registrar.GID)
 		if err != nil {
 			mistakes = append(mistakes, mistakeOf(file.Where, err))
 			continue
@@ -57,7 +56,7 @@ func registrarFiles(r *conf.Registrar) (files []keeperFile) {
 // openFolders opens the folders of both, or has both keep all in memory, where that is
 // allowed.
 func (b *boot) openFolders(r *conf.Registrar) []conf.Mistake {
-	where := conf.Place{File: b.plan.File, Key: "state"}
+	where := conf.Place{File: b.Plan.File, Key: "state"}
 	lost := "is in memory"
 	if r.Folder != "" {
 		err := b.openBoth(r)
@@ -68,35 +67,35 @@ func (b *boot) openFolders(r *conf.Registrar) []conf.Mistake {
 		case err != nil:
 			lost = "cannot be had: " + err.Error()
 		default:
-			lost = losing(b.plan.State)
+			lost = losing(b.Plan.State)
 		}
 	}
 	switch {
 	case lost == "":
 		return nil
-	case !b.plan.VolatileState && (b.public || !strings.HasPrefix(lost, onFileSystem)):
+	case !b.Plan.VolatileState && (b.Public || !strings.HasPrefix(lost, onFileSystem)):
 		return []conf.Mistake{conf.VolatileState(where, lost)}
-	case b.plan.VolatileState:
+	case b.Plan.VolatileState:
 		b.log.Warn("state is volatile", "reason", lost, "hint", "a start orders all certificates again")
 	}
 	if !strings.HasPrefix(lost, onFileSystem) {
-		r.Folder, b.plan.Keeper.ACME.Folder, b.main.Folder = "", "", ""
+		r.Folder, b.Plan.Keeper.ACME.Folder, b.Main.Folder = "", "", ""
 	}
 	return nil
 }
 
 // openBoth opens the state folder, and the two in it.
 func (b *boot) openBoth(r *conf.Registrar) error {
-	state, err := openState(b.plan.State, b.plan.Users.Keeper)
+	state, err := openState(b.Plan.State, b.Plan.Users.Keeper)
 	if err != nil {
 		return err
 	}
 	unix.Close(state)
-	certificates, err := openState(b.plan.Keeper.ACME.Folder, b.plan.Users.Keeper)
+	certificates, err := openState(b.Plan.Keeper.ACME.Folder, b.Plan.Users.Keeper)
 	if err != nil {
 		return err
 	}
-	account, err := openState(r.Folder, b.plan.Users.Registrar)
+	account, err := openState(r.Folder, b.Plan.Users.Registrar)
 	if err != nil {
 		unix.Close(certificates)
 		return err
@@ -148,49 +147,6 @@ func (b *boot) startRegistrar(self int, main *duty) (sockets.Gift, error) {
 		return sockets.Gift{}, err
 	}
 	gifts := append(sockets.Gifts{{Name: "program", FD: program}}, b.registrar...)
-	theirs := duty{Name: "registrar", Who: b.plan.Users.Registrar, Sandbox: b.plan.Sandbox, Registrar: b.plan.Registrar, Empty: []string{"part"}, Drain: keeperGrace}
-	return theirs.start(stage{role: jail.RegistrarWarden, program: jail.Program{FD: self}, gifts: gifts}, main)
-}
-
-// keepIssuance has a new plan go on with the registrar that runs, if one does, and says what
-// no reload can change of it.
-func (o *offer) keepIssuance() (mistakes []conf.Mistake) {
-	was, now := o.was.Plan.Registrar, o.plan.Registrar
-	refuse := func(where conf.Place, what string) {
-		mistakes = append(mistakes, conf.Mistake{Place: where, What: what, Hint: "it needs a restart; or write what it was"})
-	}
-	if was == nil && now != nil {
-		for _, c := range o.plan.Keeper.Certificates {
-			if c.ACME {
-				refuse(c.Where, "is the first certificate from a CA, and the service was started without a registrar")
-				break
-			}
-		}
-		return mistakes
-	}
-	if was == nil {
-		return nil
-	}
-	if now != nil {
-		for _, setting := range []struct{ key, was, now string }{
-			{"tls.ca", was.CA, now.CA},
-			{"tls.test_ca", was.TestCA, now.TestCA},
-			{"tls.email", was.Email, now.Email},
-			{"tls.profile", was.Profile, now.Profile},
-			{"tls.ca_root", was.RootFile, now.RootFile},
-			{"tls.eab", was.KeyID + " " + was.KeyFile, now.KeyID + " " + now.KeyFile},
-		} {
-			if setting.was != setting.now {
-				refuse(o.plan.WhereOf(setting.key), fmt.Sprintf("is %q, and the registrar was started with %q", setting.now, setting.was))
-			}
-		}
-		if user, other := o.was.Plan.Users.Registrar, o.plan.Users.Registrar; user.UID != other.UID || user.GID != other.GID {
-			refuse(o.plan.WhereOf("registrar_user"), fmt.Sprintf("is uid %d and gid %d, and the service runs as %d and %d", other.UID, other.GID, user.UID, user.GID))
-		}
-		if was.HTTP && !now.HTTP || was.TLS && !now.TLS {
-			refuse(o.plan.WhereOf("listen"), "leaves no listener for a challenge by which the registrar proves to the CA whose the names are")
-		}
-	}
-	o.plan.Registrar, o.plan.Keeper.ACME, o.plan.Users.Registrar = was, o.was.Plan.Keeper.ACME, o.was.Plan.Users.Registrar
-	return mistakes
+	theirs := duty{Name: "registrar", Who: b.Plan.Users.Registrar, Sandbox: b.Plan.Sandbox, Registrar: b.Plan.Registrar, Empty: []string{"part"}, Drain: keeperGrace}
+	return theirs.start(stage{Role: jail.RegistrarWarden, program: jail.Program{FD: self}, gifts: gifts}, main)
 }

@@ -34,14 +34,14 @@ type startable struct {
 // makeApps makes the sockets of the apps to start and finds their programs.
 func (b *boot) makeApps() []conf.Mistake {
 	var mistakes []conf.Mistake
-	for i, managed := range b.plan.Managed {
+	for i, managed := range b.Plan.Managed {
 		app := startable{user: managed.User, argv: managed.Argv}
 		var err error
 		app.path, err = findAppProgram(managed.Argv[0], os.Getenv("PATH"), managed.User.ID)
 		if err == nil {
-			path := b.plan.Core.Apps[managed.App].Sockets[0]
+			path := b.Plan.Core.Apps[managed.App].Sockets[0]
 			app.name = "unix:" + path
-			app.socket, err = b.makeAppSocket(path, managed.User.UID, b.entries[i])
+			app.socket, err = b.makeAppSocket(path, managed.User.UID, b.Entries[i])
 		}
 		if err != nil {
 			mistakes = append(mistakes, mistakeOf(managed.Where, err))
@@ -55,7 +55,7 @@ func (b *boot) makeApps() []conf.Mistake {
 // makeAppSocket makes the socket of an app, in a folder of its own that the core
 // and the app may enter and neither may change.
 func (b *boot) makeAppSocket(path string, owner int, entry []byte) (int, error) {
-	folder, who := filepath.Dir(path), b.plan.Users.Core
+	folder, who := filepath.Dir(path), b.Plan.Users.Core
 	if err := makeRuntimeFolder(filepath.Dir(folder)); err != nil {
 		return -1, err
 	}
@@ -100,10 +100,10 @@ func (b *boot) makeAppFolder(path string, entry []byte) error {
 	if int(stat.Uid) != os.Geteuid() {
 		return &fileError{path, fmt.Errorf("belongs to uid %d, not to %d", stat.Uid, os.Geteuid()), "remove it"}
 	}
-	if !b.plan.Users.Switch {
+	if !b.Plan.Users.Switch {
 		return unix.Fchmod(fd, 0o700)
 	}
-	if err := errors.Join(unix.Fchown(fd, -1, b.plan.Users.Core.GID), unix.Fchmod(fd, 0o750)); err != nil {
+	if err := errors.Join(unix.Fchown(fd, -1, b.Plan.Users.Core.GID), unix.Fchmod(fd, 0o750)); err != nil {
 		return err
 	}
 	err = unix.Fsetxattr(fd, "system.posix_acl_access", entry, 0)
@@ -198,14 +198,7 @@ func executable(path string) error {
 // startApp starts the warden of an app under the app's uid, and returns the main
 // warden's end of its leash.
 func (b *boot) startApp(app startable, main *duty) (sockets.Gift, error) {
-	stdout, err := unix.FcntlInt(1, unix.F_DUPFD_CLOEXEC, sockets.FirstGift)
-	if err != nil {
-		stdout, err = unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0) // it is closed
-	}
-	if err != nil {
-		return sockets.Gift{}, fmt.Errorf("boot: stdout of the app: %w", err)
-	}
-	switched := b.plan.Users.Switch
+	switched := b.Plan.Users.Switch
 	theirs := duty{
 		Name: "app", Who: app.user.ID, Drain: appGrace,
 		Wards: []wardPlan{{
@@ -214,8 +207,8 @@ func (b *boot) startApp(app startable, main *duty) (sockets.Gift, error) {
 		}},
 		Listeners: []listening{{Gift: "app", Address: app.name, Private: true}},
 	}
-	gifts := sockets.Gifts{{Name: "app", FD: app.socket}, {Name: "stdout", FD: stdout}}
-	return theirs.start(stage{role: jail.AppWarden, program: jail.Program{Path: selfPath}, gifts: gifts}, main)
+	gifts := sockets.Gifts{{Name: "app", FD: app.socket}, {Name: "stdout", FD: 1}} // where it was closed, Go has opened /dev/null
+	return theirs.start(stage{Role: jail.AppWarden, program: jail.Program{Path: selfPath}, gifts: gifts}, main)
 }
 
 // appEnvironment is the starter's environment without what was meant for

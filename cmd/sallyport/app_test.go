@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -108,11 +110,11 @@ func TestFindAppProgram(t *testing.T) {
 func TestMakeAppSocket(t *testing.T) {
 	const core, stranger = 60613, 60614
 	root := os.Geteuid() == 0
-	b := &boot{plan: &conf.Plan{Users: conf.Users{Core: conf.ID{UID: os.Geteuid(), GID: os.Getegid()}, Switch: root}}}
+	b := &boot{answer: answer{Plan: &conf.Plan{Users: conf.Users{Core: conf.ID{UID: os.Geteuid(), GID: os.Getegid()}, Switch: root}}}}
 	dir := t.TempDir()
 	if root {
 		own(t, dir, 0)
-		b.plan.Users.Core = conf.ID{UID: core, GID: core}
+		b.Plan.Users.Core = conf.ID{UID: core, GID: core}
 	}
 	path := filepath.Join(dir, "new", "of one app", "app.sock")
 	for _, owner := range []int{appUID, appUID + 10} { // a predecessor's is taken over
@@ -156,7 +158,7 @@ func walkAs(t *testing.T, path string, uids []int) (reach []bool) {
 // TestMakeAppFolder shows that boot uses no folder of somebody else.
 func TestMakeAppFolder(t *testing.T) {
 	dir := t.TempDir()
-	b := &boot{plan: &conf.Plan{}}
+	b := &boot{answer: answer{Plan: &conf.Plan{}}}
 	write(t, filepath.Join(dir, "file"), "", 0o600)
 	if err := os.Symlink(dir, filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
@@ -179,23 +181,27 @@ func TestMakeAppFolder(t *testing.T) {
 
 // TestStageArguments shows that a stage reads what start writes.
 func TestStageArguments(t *testing.T) {
+	s := stage{Role: jail.App, Sandbox: "full", Who: conf.ID{UID: 7, GID: 8, Groups: []int{8, 27}}}
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
-		uid, groups string
-		want        conf.ID
-		fine        bool
+		args []string
+		fine bool
 	}{
-		{"7", "8", conf.ID{UID: 7, GID: 8}, true},
-		{"7", "8,8,27", conf.ID{UID: 7, GID: 8, Groups: []int{8, 27}}, true},
-		{"7", "", conf.ID{}, false},
-		{"7", "8,", conf.ID{}, false},
-		{"x", "8", conf.ID{}, false},
+		{[]string{"", string(text), "/bin/app", "app", "\xff"}, true},
+		{[]string{"", string(text), "", "app"}, false},
+		{[]string{"", string(text), "/bin/app"}, false},
+		{[]string{"", "nonsense", "/bin/app", "app"}, false},
+		{[]string{"no gift!", string(text), "/bin/app", "app"}, false},
 	} {
-		got, err := parseID(c.uid, c.groups)
-		if (err == nil) != c.fine || got.UID != c.want.UID || got.GID != c.want.GID || !slices.Equal(got.Groups, c.want.Groups) {
-			t.Errorf("%s %s: %v, %v", c.uid, c.groups, got, err)
+		got, err := parseStage(c.args)
+		if (err == nil) != c.fine {
+			t.Errorf("%q: %v", c.args, err)
 		}
-		if c.fine && groupList(got) != c.groups {
-			t.Errorf("%v is written %s", got, groupList(got))
+		if s.program = (jail.Program{Path: "/bin/app", Argv: []string{"app", "\xff"}}); c.fine && !reflect.DeepEqual(got, s) {
+			t.Errorf("%q: %+v", c.args, got)
 		}
 	}
 	if _, err := newWard(wardPlan{App: &appPlan{}}, sockets.Gifts{{Name: "program", FD: 3}}); err == nil {

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,42 +31,41 @@ const (
 
 // A boot is what there is between a plan and its processes: descriptors.
 type boot struct {
-	plan    *conf.Plan
-	main    duty         // of the main warden, as far as it is in the plan
-	wanted  []keeperFile // what the keeper is to have
-	account []keeperFile // what the registrar is to have
-	public  bool         // the CA is: see isPublic
-	entries [][]byte     // for the folders of plan.Managed
-	readyFD int          // of --ready-fd; -1 without
-	means   means
-	log     *slog.Logger
+	answer // what is to be done; what it says of listeners and of the internal CA becomes what is
+	log    *slog.Logger
 
-	listeners []sockets.Listener // in the order of the plan
-	slots     []sockets.Slots    // of these, for QUIC; nil of those that have none
-	files     sockets.Gifts      // cert0, key0, cert1, ...
-	registrar sockets.Gifts      // the registrar's
-	apps      []startable        // in the order of plan.Managed
-	spools    sockets.Gifts      // one for each row of the board
-	control   int                // listening; -1 when there is none
-	scribe    *scribeWard        // nil: stderr is the log
-	notify    sockets.Gifts      // to the service manager, if there is one
+	listeners sockets.Gifts // those that were made, each with its slots for QUIC
+	files     sockets.Gifts // cert0, key0, cert1, ...
+	registrar sockets.Gifts // the registrar's
+	apps      []startable   // in the order of Plan.Managed
+	spools    sockets.Gifts // one for each row of the board
+	links     sockets.Gifts // of the main warden with others: control, notify, announce
+	scribe    *scribeWard   // nil: stderr is the log
+	opened    []listening   // what listeners are
 }
 
-// bind makes all listeners, and says of each that cannot be had why.
-func (b *boot) bind(given *sockets.Given) []conf.Mistake {
-	var mistakes []conf.Mistake
-	for _, wanted := range b.plan.Listeners {
-		listener, err := sockets.Bind(wanted.Address, given)
+// bind makes all listeners that are not there yet, and says of each that cannot be had why.
+func (b *boot) bind(given *sockets.Given) (mistakes []conf.Mistake) {
+	for i := range b.Main.Listeners {
+		l := &b.Main.Listeners[i]
+		if l.Address != "" {
+			continue // a reload leaves it as it is
+		}
+		bound, err := sockets.Bind(b.Addresses[i], given)
 		if err != nil {
-			mistakes = append(mistakes, mistakeOf(wanted.Where, err))
+			mistake := mistakeOf(b.Plan.Listeners[i].Where, err)
+			if errors.Is(err, unix.EADDRINUSE) && b.InUse != "" {
+				mistake.Hint = strings.TrimPrefix(mistake.Hint+"; or "+b.InUse, "; or ")
+			}
+			mistakes = append(mistakes, mistake)
 			continue
 		}
-		b.listeners = append(b.listeners, listener)
-		slots, err := b.bindSlots(wanted, listener)
-		if err != nil {
-			mistakes = append(mistakes, mistakeOf(wanted.Where, err))
+		l.Address, l.Given = bound.Address, bound.Given
+		b.listeners = append(b.listeners, sockets.Gift{Name: l.Gift, FD: bound.FD})
+		if err := b.bindSlots(l, b.Addresses[i]); err != nil {
+			mistakes = append(mistakes, mistakeOf(b.Plan.Listeners[i].Where, err))
 		}
-		b.slots = append(b.slots, slots)
+		b.opened = append(b.opened, *l)
 	}
 	return mistakes
 }
@@ -72,8 +73,8 @@ func (b *boot) bind(given *sockets.Given) []conf.Mistake {
 // openFiles opens the files of all certificates for the keeper.
 func (b *boot) openFiles() []conf.Mistake {
 	var mistakes []conf.Mistake
-	for _, file := range b.wanted {
-		fd, err := file.open(b.plan.Users.Keeper.GID)
+	for _, file := range b.Files {
+		fd, err := file.open(b.Plan.Users.Keeper.GID)
 		if err != nil {
 			mistakes = append(mistakes, mistakeOf(file.Where, err))
 			continue
@@ -85,19 +86,20 @@ func (b *boot) openFiles() []conf.Mistake {
 
 // openControl makes the control socket. Without it there are signals.
 func (b *boot) openControl() {
-	b.control = -1
-	path := b.plan.Control
+	path := b.Plan.Control
 	if path == "" {
 		return // conf has noticed it
 	}
 	err := makeRuntimeFolder(filepath.Dir(path))
+	fd := -1
 	if err == nil {
-		b.control, err = sockets.BindPath(path, unix.SOCK_SEQPACKET, 0o600)
+		fd, err = sockets.BindPath(path, unix.SOCK_SEQPACKET, 0o600)
 	}
 	if err != nil {
 		b.log.Warn("control socket not made", "path", path, "error", err, "hint", "sallyport stop will not work, signals will")
 		return
 	}
+	b.links = append(b.links, sockets.Gift{Name: "control", FD: fd})
 }
 
 // makeRuntimeFolder makes a folder that processes of several users look into,
@@ -120,79 +122,56 @@ func (b *boot) launch() error {
 	if err != nil {
 		return err
 	}
-	main := b.main
-	main.Core = &b.plan.Core
-	gifts, err := b.coreGifts(&main)
+	program, err := findProgram("sallyport-core")
 	if err != nil {
 		return err
 	}
-	if len(b.plan.Keeper.Certificates) > 0 {
+	main := &b.Main
+	gifts := slices.Concat(sockets.Gifts{{Name: "program", FD: program}}, b.spools, b.listeners, b.links, b.scribeGifts(main))
+	if len(b.Plan.Keeper.Certificates) > 0 {
 		showing, err := sockets.Sealable(giftShowing)
 		if err != nil {
 			return err
 		}
 		b.files = append(b.files, sockets.Gift{Name: giftShowing, FD: showing})
-		leash, err := b.startKeeper(self, &main)
+		leash, err := b.startKeeper(self, main)
 		if err != nil {
 			return err
 		}
 		gifts = append(gifts, leash, sockets.Gift{Name: giftShowing, FD: showing})
 	}
-	if b.plan.Registrar != nil {
-		leash, err := b.startRegistrar(self, &main)
+	if b.Plan.Registrar != nil {
+		leash, err := b.startRegistrar(self, main)
 		if err != nil {
 			return err
 		}
 		gifts = append(gifts, leash)
 	}
 	for _, app := range b.apps {
-		leash, err := b.startApp(app, &main)
+		leash, err := b.startApp(app, main)
 		if err != nil {
 			return err
 		}
 		gifts = append(gifts, leash)
 	}
-	masonry, err := b.startMason(self, &main)
+	masonry, err := b.startMason(self, main)
 	if err != nil {
 		return err
 	}
-	running, err := sealRunning(b.plan, &main, len(b.plan.Keeper.Certificates) > 0)
-	if err != nil {
-		return err
-	}
-	gifts, err = main.seal(append(append(gifts, masonry...), sockets.Gift{Name: "running", FD: running}))
-	if err != nil {
+	if gifts, err = b.seal(append(gifts, masonry...)); err != nil {
 		return err
 	}
 	return jail.Become(jail.Warden, main.Sandbox, main.Who, jail.Program{FD: self, Argv: wardenArgs("main", gifts)}, gifts)
 }
 
-// coreGifts are what the main warden needs beside its siblings: the cores' program, the
-// listeners, and its own inputs and outputs. It writes into the duty where the listeners
-// are bound.
-func (b *boot) coreGifts(main *duty) (sockets.Gifts, error) {
-	program, err := findProgram("sallyport-core")
+// seal adds to the gifts of the main warden its duty, and the plan for the next reload.
+func (b *boot) seal(gifts sockets.Gifts) (sockets.Gifts, error) {
+	b.Main.Core = &b.Plan.Core
+	running, err := sealJSON("running", runningPlan{Version: version(), Plan: b.Plan, Bound: b.Main.Listeners, Keeper: b.Keeper})
 	if err != nil {
 		return nil, err
 	}
-	gifts := append(sockets.Gifts{{Name: "program", FD: program}}, b.spools...)
-	for i, wanted := range b.plan.Listeners {
-		bound := b.listeners[i]
-		gifts = append(gifts, sockets.Gift{Name: wanted.Gift, FD: bound.FD})
-		gifts = append(gifts, slotGifts(wanted.Gift, b.slots[i])...)
-		main.Listeners = append(main.Listeners, listening{
-			Gift: wanted.Gift, Text: wanted.Address, Address: bound.Address, Secure: wanted.Secure, Given: bound.Given,
-			Slots: len(b.slots[i]),
-		})
-	}
-	if b.control >= 0 {
-		gifts = append(gifts, sockets.Gift{Name: "control", FD: b.control})
-	}
-	gifts = append(append(gifts, b.notify...), b.scribeGifts(main)...)
-	if b.readyFD >= 0 {
-		gifts = append(gifts, sockets.Gift{Name: "announce", FD: b.readyFD})
-	}
-	return gifts, nil
+	return b.Main.seal(append(gifts, sockets.Gift{Name: "running", FD: running}))
 }
 
 // startKeeper starts the warden of the keeper under the keeper's uid, and
@@ -205,11 +184,11 @@ func (b *boot) startKeeper(self int, main *duty) (sockets.Gift, error) {
 	}
 	gifts := append(sockets.Gifts{{Name: "program", FD: program}}, b.files...)
 	// Without it the keeper still has no file. Who is uid 0 has no other name in a namespace.
-	if empty, err := emptyFolder(); err == nil && !jail.Off() && b.plan.Users.Keeper.UID != 0 {
+	if empty, err := emptyFolder(); err == nil && !jail.Off() && b.Plan.Users.Keeper.UID != 0 {
 		gifts = append(gifts, sockets.Gift{Name: "empty", FD: empty})
 	}
-	theirs := duty{Name: "keeper", Who: b.plan.Users.Keeper, Sandbox: b.plan.Sandbox, Keeper: &b.plan.Keeper, Empty: []string{"part"}, Drain: keeperGrace}
-	return theirs.start(stage{role: jail.Warden, program: jail.Program{FD: self}, gifts: gifts}, main)
+	theirs := duty{Name: "keeper", Who: b.Plan.Users.Keeper, Sandbox: b.Plan.Sandbox, Keeper: &b.Plan.Keeper, Empty: []string{"part"}, Drain: keeperGrace}
+	return theirs.start(stage{Role: jail.Warden, program: jail.Program{FD: self}, gifts: gifts}, main)
 }
 
 // start starts the warden of the duty, by a stage that lacks what the duty knows,
@@ -223,7 +202,7 @@ func (d *duty) start(warden stage, main *duty) (sockets.Gift, error) {
 	if warden.gifts, err = d.seal(append(warden.gifts, sockets.Gift{Name: "leash", FD: leash})); err != nil {
 		return sockets.Gift{}, err
 	}
-	warden.who, warden.sandbox, warden.program.Argv = d.Who, d.Sandbox, wardenArgs(d.Name, warden.gifts)
+	warden.Who, warden.Sandbox, warden.program.Argv = d.Who, d.Sandbox, wardenArgs(d.Name, warden.gifts)
 	pid, err := warden.start()
 	if err != nil {
 		return sockets.Gift{}, err

@@ -71,7 +71,7 @@ func TestKeeperFiles(t *testing.T) {
 		{"absent", "tight.pem", "site.tls.cert: " + at("absent") + ": no such file or directory", ""},
 	} {
 		plan := &conf.Plan{Keeper: conf.Keeper{Certificates: []conf.Certificate{{Cert: at(c.cert), Key: at(c.key)}}}}
-		b := &boot{plan: plan, wanted: keeperFiles(plan)}
+		b := &boot{answer: answer{Plan: plan, Files: keeperFiles(plan)}}
 		mistakes := b.openFiles()
 		for _, file := range b.files {
 			unix.Close(file.FD)
@@ -118,10 +118,10 @@ func TestMistakesOfBoot(t *testing.T) {
 // TestControlNotMade shows that a control socket is worth one warning, no more.
 func TestControlNotMade(t *testing.T) {
 	log := new(bytes.Buffer)
-	b := &boot{plan: &conf.Plan{Control: "/nonexistent/folder/control.sock"}, log: slog.New(slog.NewTextHandler(log, nil))}
+	b := &boot{answer: answer{Plan: &conf.Plan{Control: "/nonexistent/folder/control.sock"}}, log: slog.New(slog.NewTextHandler(log, nil))}
 	b.openControl()
-	if b.control != -1 || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "control socket not made") {
-		t.Errorf("%d, %s", b.control, log)
+	if len(b.links) > 0 || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "control socket not made") {
+		t.Errorf("%v, %s", b.links, log)
 	}
 }
 
@@ -129,12 +129,12 @@ func TestControlNotMade(t *testing.T) {
 func TestControlMade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sallyport", "control.sock")
 	for range 2 {
-		b := &boot{plan: &conf.Plan{Control: path}, log: slog.New(slog.DiscardHandler)}
+		b := &boot{answer: answer{Plan: &conf.Plan{Control: path}}, log: slog.New(slog.DiscardHandler)}
 		b.openControl()
-		if b.control < 0 {
+		if len(b.links) != 1 {
 			t.Fatal("not made")
 		}
-		unix.Close(b.control)
+		b.links.Close()
 	}
 }
 

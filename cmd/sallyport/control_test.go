@@ -22,10 +22,7 @@ import (
 
 func listenTCP(t *testing.T) (*os.File, string) {
 	t.Helper()
-	l, err := sockets.Bind("127.0.0.1:0", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := bound(t, "127.0.0.1:0")
 	file := os.NewFile(uintptr(l.FD), l.Address)
 	t.Cleanup(func() { file.Close() })
 	return file, l.Address
@@ -179,7 +176,7 @@ func TestControlSilence(t *testing.T) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 1000}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = ask(fd, orderStop, make([]byte, 10))
+	_, _, err = ask(fd, orderStop, make([]byte, 10))
 	if pid := strconv.Itoa(os.Getpid()); err == nil || !strings.Contains(err.Error(), "no answer from process "+pid) || !strings.Contains(stopHint(err), "kill -KILL "+pid) {
 		t.Errorf("%v, %s", err, stopHint(err))
 	}

@@ -42,6 +42,7 @@ type duty struct {
 	PIDFile   string         // "" when there is none
 	Folder    string         // of certificates from a CA; "" without any, or in memory
 	Trust     string         // how to trust the internal CA; "" when there is nothing to say
+	Means     means          // of boot
 	Notices   []conf.Mistake // worth a line at every start
 }
 

@@ -36,13 +36,24 @@ func open(t *testing.T) int {
 	return len(entries)
 }
 
-// inForce is a main warden with one listener.
-func inForce(t *testing.T) *warden {
+// bound is a listener of what a configuration would call text.
+func bound(t *testing.T, text string) sockets.Listener {
 	t.Helper()
-	l, err := sockets.Bind("127.0.0.1:0", nil)
+	where, err := sockets.ParseAddress(text)
 	if err != nil {
 		t.Fatal(err)
 	}
+	l, err := sockets.Bind(where, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// inForce is a main warden with one listener.
+func inForce(t *testing.T) *warden {
+	t.Helper()
+	l := bound(t, "127.0.0.1:0")
 	here := listening{Gift: "http0", Text: "127.0.0.1:0", Address: l.Address}
 	d := &duty{Listeners: []listening{here}}
 	w := &warden{duty: d, log: slog.New(slog.DiscardHandler), state: serving}
@@ -99,10 +110,7 @@ func TestEstatesFollow(t *testing.T) {
 	here := w.duty.Listeners[0]
 	before := open(t)
 	path := filepath.Join(t.TempDir(), "x.sock")
-	fresh, err := sockets.Bind("unix:"+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	fresh := bound(t, "unix:"+path)
 	renamed := here
 	renamed.Gift = "http1"
 	next := duty{Follows: 1, Listeners: []listening{{Gift: "http0", Text: "unix:" + path, Address: "unix:" + path}, renamed}}

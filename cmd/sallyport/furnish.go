@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,3 +131,19 @@ func (d *duty) sayHomes(log *slog.Logger) {
 
 // rowName is the gift of some kind that is for a row of the board.
 func rowName(kind string, row int) string { return kind + strconv.Itoa(row) }
+
+// say warns of what the operator might want to have otherwise.
+func (d *duty) say(log *slog.Logger) {
+	logNotices(log, d.Notices)
+	d.Means.say(log)
+	if d.Core != nil {
+		sayLimits(log)
+	}
+	d.sayHomes(log)
+}
+
+// exists reports whether there is anything at path.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

@@ -74,7 +74,8 @@ type reloadAnswer struct {
 	Draining   []int  `json:"draining"`           // numbers of the generations that live on
 	Outdated   bool   `json:"outdated,omitempty"` // another plan came into force since this one was compared
 
-	changes []string // what the command has to add
+	opened []listening // what the command has to add
+	closed []string
 }
 
 // A planAnswer says which plan is in force. The plan itself comes along.

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"sallyport/cmd/internal/jail"
 	"sallyport/conf"
 )
 
@@ -33,8 +34,10 @@ func spoken(mistake conf.Mistake, journal bool) string {
 	return "<3>" + strings.ReplaceAll(mistake.String(), "\n", "; ")
 }
 
-// complain prints mistakes for the operator and returns the exit code for them.
+// complain prints mistakes for the operator and returns the exit code for them. It is the end:
+// what is said takes no privilege, and root's is given away.
 func complain(mistakes []conf.Mistake) int {
+	_ = jail.Leave() // where root may not even do that, what is said is the same
 	journal := inJournal(os.Getenv("JOURNAL_STREAM"))
 	for _, mistake := range mistakes {
 		fmt.Fprintln(os.Stderr, spoken(mistake, journal))

@@ -65,13 +65,14 @@
 // that ever is. It opens one file, that of the operator, which nobody else
 // may write, and leaves it to a planner to parse: a process under another uid that cannot
 // open, reach or start anything, and whose word is a plan. It opens key files and does not
-// read them, and no byte of the network comes to it. e2e/privileged counts its lines: at most
-// 900 run before privilege is left. Afterwards it is a warden under an ordinary uid, without capabilities,
-// that reads nothing from its children but their death and one byte. Orders come
-// from signals and from a socket that only root and the starter may use. reload is boot
-// once more: what it has opened goes over that socket, and privilege ends with it. So that
-// no initialiser of a library runs as root, it links the standard library
-// without net/http and crypto/tls, golang.org/x/sys and the TOML parser.
+// read them, and no byte of the network comes to it. e2e/privileged counts the lines that run
+// before privilege is left, and a test bounds them. Afterwards it is a warden under an ordinary
+// uid, without capabilities, that reads nothing from its children but their death and one byte.
+// Orders come from signals and from a socket that only root and the starter may use. reload is
+// boot once more: what it has opened goes over that socket, and privilege ends with it; what it
+// hears of the plan in force, it gives to a planner. So that no initialiser of a library runs as
+// root, it links the standard library without net/http and crypto/tls, golang.org/x/sys and the
+// TOML parser.
 package main
 
 import (

@@ -267,12 +267,15 @@ func TestCommandUsage(t *testing.T) {
 		{"serve --ready-fd 977 unix:/x", exitUsage},
 		{"serve --help", exitFine},
 		{"stage", exitMistake},
-		{"stage core x y plan  program", exitMistake},
-		{"stage core 1 1  / program", exitMistake},
+		{"stage no-gift! {} / program", exitMistake},
+		{"stage  nonsense / program", exitMistake},
 		{"warden main plan", exitMistake},
 	} {
-		if got := command(strings.Fields(c.args)); got != c.want {
-			t.Errorf("sallyport %s: %d, want %d", c.args, got, c.want)
+		run := exec.Command(os.Args[0], strings.Fields(c.args)...)
+		run.Args[0] = "sallyport"
+		out, _ := run.CombinedOutput() // the exit code is in ProcessState
+		if got := run.ProcessState.ExitCode(); got != c.want {
+			t.Errorf("sallyport %s: %d, want %d\n%s", c.args, got, c.want, out)
 		}
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // This file knows by what means a start may do more than its user: which, for the
@@ -23,30 +21,10 @@ const (
 	meansFile      means = "file capabilities"    // of the binary: anybody who executes it has them
 )
 
-// ownMeans are those of this process, which has not left privilege yet.
-func ownMeans() means {
-	ambient, permitted := false, permittedSet() != 0
-	for c := 0; c <= unix.CAP_LAST_CAP && !ambient; c++ {
-		on, err := unix.PrctlRetInt(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_IS_SET, uintptr(c), 0, 0)
-		ambient = err == nil && on == 1
-	}
-	maps, _ := os.ReadFile("/proc/self/uid_map") // without /proc there is no namespace to speak of
-	return meansOf(os.Getuid(), permitted, ambient, string(maps))
-}
-
-// permittedSet is what this thread might do.
-func permittedSet() uint64 {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var sets [2]unix.CapUserData
-	if err := unix.Capget(&header, &sets[0]); err != nil {
-		return 0 // a kernel without capabilities has none to give
-	}
-	return uint64(sets[1].Permitted)<<32 | uint64(sets[0].Permitted)
-}
-
-// meansOf are those of a process with this uid, these sets, and this map of users of its
-// namespace, user_namespaces(7).
-func meansOf(uid int, permitted, ambient bool, maps string) means {
+// meansOf are those of a process with this uid, this proc_pid_status(5), and this map of users of
+// its namespace, user_namespaces(7).
+func meansOf(uid int, status, maps string) means {
+	permitted, ambient := hasCapability(status, "CapPrm"), hasCapability(status, "CapAmb")
 	switch {
 	case uid == 0 && usersOf(maps) != everyUser:
 		return meansNamespace
@@ -59,6 +37,14 @@ func meansOf(uid int, permitted, ambient bool, maps string) means {
 	default:
 		return meansNone
 	}
+}
+
+// hasCapability reports whether a set of a status has any in it. Without /proc there is none to
+// speak of.
+func hasCapability(status, set string) bool {
+	_, rest, _ := strings.Cut(status, "\n"+set+":")
+	line, _, _ := strings.Cut(rest, "\n")
+	return strings.Trim(line, "\t 0") != ""
 }
 
 // everyUser is the number of users of a machine: "the initial user namespace ... 0 0

@@ -31,7 +31,7 @@ func (b *boot) openNotify() {
 		b.log.Warn("service manager not told", "socket", path, "error", err)
 		return
 	}
-	b.notify = sockets.Gifts{{Name: "notify", FD: fd}}
+	b.links = append(b.links, sockets.Gift{Name: "notify", FD: fd})
 }
 
 // dialNotify connects to a datagram socket: "the first character is either @ or /".

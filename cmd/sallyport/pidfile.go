@@ -16,7 +16,7 @@ import (
 // writePID writes the file of pid_file, if it is wanted: the pid of this process, which the
 // main warden will have. It replaces what is there in one step, and follows no link.
 func (b *boot) writePID() []conf.Mistake {
-	path := b.plan.PIDFile
+	path := b.Plan.PIDFile
 	if path == "" {
 		return nil
 	}
@@ -26,7 +26,7 @@ func (b *boot) writePID() []conf.Mistake {
 	}
 	if err != nil {
 		return []conf.Mistake{{
-			Place: conf.Place{File: b.plan.File, Key: "pid_file"},
+			Place: conf.Place{File: b.Plan.File, Key: "pid_file"},
 			What:  err.Error(),
 			Hint:  "name a file in a folder that is there, as $RUNTIME_DIRECTORY; a supervisor that has started this needs none",
 		}}

@@ -33,24 +33,40 @@ type inquiry struct {
 	Real       string // Folder without links
 	Env        map[string]string
 	Processors int
+	Status     []byte // proc_pid_status(5) of who asks
+	Maps       []byte // proc_pid_uid_map(5)
 	Source     conf.Source
 	Unread     map[string]unix.Errno // account files that could not be opened
+	Said       []byte                // by the service that is to be reloaded, of its plan, which is the gift "running"
+	Ours       bool                  // who asks is who has made the control socket, by whatever number it is known there
+
+	given sockets.Gifts // what it is given beside what gather opens
 }
 
 // An answer is a plan, or mistakes.
 type answer struct {
-	Plan     *conf.Plan
-	Mistakes []conf.Mistake
-	Unfit    []conf.Mistake // what the limits of this process do not allow of the plan
-	IDs      []fixedID      // that nobody else may have
-	Main     duty           // of the main warden, as far as it is in the plan
-	Files    []keeperFile   // what the keeper is to have
-	Account  []keeperFile   // what the registrar is to have
-	Public   bool           // its CA is: see isPublic
-	Entries  [][]byte       // for the folders of plan.Managed
-	Control  string         // where the control socket is by default
-	Refused  string         // why the arguments of serve are
-	ReadyFD  int            // of serve; -1 without
+	Plan      *conf.Plan
+	Mistakes  []conf.Mistake
+	Unfit     []conf.Mistake    // what the limits of this process do not allow of the plan
+	IDs       []fixedID         // that nobody else may have
+	Main      duty              // of the main warden, as far as it is in the plan
+	Files     []keeperFile      // what the keeper is to have
+	Account   []keeperFile      // what the registrar is to have
+	Public    bool              // its CA is: see isPublic
+	Entries   [][]byte          // for the folders of plan.Managed
+	Control   string            // where the control socket is by default
+	Refused   string            // why the arguments of serve, or a reload, are
+	Keeper    bool              // there is one
+	Addresses []sockets.Address // to bind, as the listeners of Main
+	Spools    int               // files that are to be made for bodies
+	Authority bool              // the keeper has yet to be given the internal CA's files
+
+	// Of a reload. Listeners that have an address in Main are bound, and are to stay so.
+
+	Notices []conf.Mistake // those of the plan that are new
+	Closed  []string       // which listeners will be, for people
+	InUse   string         // a hint about addresses that are; "" without
+	ReadyFD int            // of serve; -1 without
 }
 
 // Bounds of what a planner may ask, and of its answer: that has the parts of core and
@@ -102,14 +118,13 @@ func (q *inquiry) ask(a *answer) error {
 	}
 	gifts = append(gifts, sockets.Gift{Name: "looks", FD: theirs}, sockets.Gift{Name: "answer", FD: memory})
 	program := jail.Program{FD: self, Argv: []string{"sallyport", "planner", gifts.Names()}}
-	pid, err := stage{role: jail.Planner, sandbox: "best-effort", who: who, program: program, gifts: gifts, dies: true}.start()
+	pid, err := stage{Role: jail.Planner, Sandbox: "best-effort", Who: who, program: program, gifts: gifts, dies: true}.start()
 	unix.Close(theirs) // what else is open ends with the next program
 	if err != nil {
 		return err
 	}
 	answerLooks(mine)
-	var end unix.WaitStatus
-	if _, err := unix.Wait4(pid, &end, 0, nil); err != nil || end != 0 {
+	if end, err := endOf(pid); err != nil || end != 0 {
 		return fmt.Errorf("process %d ended with status %#x, %v", pid, uint32(end), err)
 	}
 	return json.NewDecoder(io.NewSectionReader(os.NewFile(uintptr(memory), "answer"), 0, answerBytesMax)).Decode(a)
@@ -122,9 +137,12 @@ func (q *inquiry) gather() (gifts sockets.Gifts, err error) {
 	}
 	q.Real, _ = os.Readlink("/proc/self/cwd") // "" is nobody's
 	q.Env, q.Unread, q.Processors = map[string]string{}, map[string]unix.Errno{}, runtime.GOMAXPROCS(0)
+	q.Status, _ = os.ReadFile("/proc/self/status") // without /proc there is nothing to speak of
+	q.Maps, _ = os.ReadFile("/proc/self/uid_map")
 	for _, name := range conf.Variables() {
 		q.Env[name] = os.Getenv(name)
 	}
+	gifts = q.given
 	for _, path := range conf.AccountFiles() {
 		var errno unix.Errno
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)

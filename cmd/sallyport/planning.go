@@ -80,9 +80,20 @@ func (q *inquiry) answer(gifts sockets.Gifts) answer {
 	if strings.Contains(q.Folder+q.Path, "\uFFFD") {
 		return fail("the path of the configuration, or of the current folder, is not UTF-8")
 	}
+	a.Main.Means = meansOf(q.UID, string(q.Status), string(q.Maps))
 	at, err := q.surroundings(gifts)
 	if err != nil {
 		return fail(err.Error())
+	}
+	var was *runningPlan
+	if q.Command == "reload" {
+		if was, err = q.readRunning(gifts); err != nil {
+			a.Refused = err.Error()
+			return a
+		}
+		if a.Main.File = was.Plan.File; q.Path == "" {
+			return a
+		}
 	}
 	if q.Command != "serve" {
 		source := q.Source // with the descriptors that are ours
@@ -100,6 +111,12 @@ func (q *inquiry) answer(gifts sockets.Gifts) answer {
 		a.Control = conf.ControlPath(absolute, at)
 		a.Plan, a.Mistakes = conf.Load(q.Path, source, at)
 		a.complete(at)
+		switch {
+		case q.Command == "control":
+			a.findControl(at)
+		case was != nil && len(a.Mistakes) == 0:
+			a.follow(was)
+		}
 		return a
 	}
 	var options conf.Options
@@ -135,13 +152,50 @@ func (a *answer) complete(at conf.Surroundings) {
 		PIDFile:  plan.PIDFile,
 		Trust:    trustHint(plan, at),
 		Notices:  plan.Notices,
+		Means:    a.Main.Means,
 		Empty:    []string{"part", "board"},
 	}
 	if r := plan.Registrar; r != nil {
 		a.Account, a.Public, a.Main.Folder = registrarFiles(r), isPublic(r.CA), plan.Keeper.ACME.Folder
 	}
-	for row := 0; plan.Core.Spool.Folder == "" && row < plan.Workers*board.Generations; row++ {
-		a.Main.Empty = append(a.Main.Empty, rowName("spool", row))
+	slots := 0
+	if plan.Core.H3 {
+		slots = min(plan.Workers*board.Generations, sockets.SlotsMax)
+	}
+	for _, l := range plan.Listeners {
+		where, err := sockets.ParseAddress(l.Address)
+		if err != nil {
+			a.Mistakes = append(a.Mistakes, conf.Mistake{Place: l.Where, What: err.Error()})
+		}
+		a.Addresses = append(a.Addresses, where)
+		listener := listening{Gift: l.Gift, Text: l.Address, Secure: l.Secure}
+		if l.TakesQUIC() {
+			listener.Slots = slots
+		}
+		a.Main.Listeners = append(a.Main.Listeners, listener)
+	}
+	a.Keeper, a.Authority = len(plan.Keeper.Certificates) > 0, plan.Keeper.Authority != nil
+	a.Spools = plan.Workers * board.Generations
+	if plan.Core.Spool.Folder == "" {
+		for row := range a.Spools {
+			a.Main.Empty = append(a.Main.Empty, rowName("spool", row))
+		}
+		a.Spools = 0
+	}
+}
+
+// findControl leaves where the control socket of a running service is. A configuration that has
+// become wrong since it was loaded does not keep an operator from stopping what
+// runs on it: then it is the socket that it has by default.
+func (a *answer) findControl(at conf.Surroundings) {
+	if a.Plan != nil {
+		if a.Control = a.Plan.Control; a.Control == "" {
+			a.Mistakes = a.Plan.Notices
+		}
+		return
+	}
+	if _, err := at.Look(a.Control); err != nil {
+		a.Control = ""
 	}
 }
 

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"sallyport/cmd/internal/jail"
 	"sallyport/conf"
 	"sallyport/sockets"
 )
@@ -33,10 +33,16 @@ func reloadCommand(args []string) int {
 	if *control != "" && !isGiven(flags, "c") {
 		file = "" // the service names it
 	}
-	a, mistakes, err := reloadOnce(control, file)
-	for try := 1; a.Outdated && try < reloadTries; try++ {
-		a, mistakes, err = reloadOnce(control, file)
+	var a reloadAnswer
+	var mistakes []conf.Mistake
+	var err error
+	if *control == "" {
+		*control, mistakes = controlOf(file)
 	}
+	for try := 0; *control != "" && (try == 0 || a.Outdated && try < reloadTries); try++ {
+		a, mistakes, err = reloadAt(*control, file)
+	}
+	_ = jail.Leave() // the rest is words
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "sallyport reload: %s: %v\n", *control, err)
 		if hint := stopHint(err); hint != "" {
@@ -56,70 +62,50 @@ func reloadCommand(args []string) int {
 // reloadTries is how often a reload is begun anew because another one has come between.
 const reloadTries = 3
 
-// reloadOnce puts the plan of a file in force; "" is the file by which the service was
-// started. control is the socket, which is found by the file if it is "".
-func reloadOnce(control *string, file string) (a reloadAnswer, mistakes []conf.Mistake, err error) {
-	if file == "" {
-		return reloadAt(*control, nil)
-	}
-	read := consult(inquiry{Command: "reload", Path: file})
-	if len(read.Mistakes) > 0 {
-		return a, read.Mistakes, nil
-	}
-	if *control == "" {
-		if read.Plan.Control == "" {
-			return a, read.Plan.Notices, nil
-		}
-		*control = read.Plan.Control
-	}
-	return reloadAt(*control, &read)
-}
-
 // isGiven reports whether a flag is among the arguments.
 func isGiven(flags *flag.FlagSet, name string) (given bool) {
 	flags.Visit(func(f *flag.Flag) { given = given || f.Name == name })
 	return given
 }
 
-// reloadAt puts in force at a control socket what was read; nil is what the file says by
-// which the service was started. mistakes are what keeps it from being put in force.
-func reloadAt(control string, read *answer) (a reloadAnswer, mistakes []conf.Mistake, err error) {
-	was, err := askPlan(control)
-	if err != nil {
+// reloadAt puts in force at a control socket what a file says; "" is the file by which the
+// service was started. mistakes are what keeps it from being put in force.
+func reloadAt(control, file string) (a reloadAnswer, mistakes []conf.Mistake, err error) {
+	q := inquiry{Command: "reload", Path: file}
+	if err := q.askPlan(control); err != nil {
 		return a, nil, err
 	}
-	if was.Plan.File == "" { // its plan is the arguments of serve
-		a, err = askReload(control, 0)
-		return a, nil, err
-	}
-	if read == nil {
-		if err := checkOwner(was.Plan.File); err != nil {
+	defer q.given.Close()
+	read := consult(q)
+	if file == "" && read.Refused == "" && len(read.Mistakes) == 0 {
+		if q.Path = read.Main.File; q.Path == "" { // its plan is the arguments of serve
+			a, err = askReload(control, 0)
 			return a, nil, err
 		}
-		asked := consult(inquiry{Command: "reload", Path: was.Plan.File})
-		if read = &asked; len(read.Mistakes) > 0 {
-			return a, read.Mistakes, nil
+		if err := checkOwner(q.Path); err != nil {
+			return a, nil, err
 		}
+		read = consult(q)
 	}
-	for _, notice := range read.Plan.Notices { // those that the start has not said
-		if !slices.ContainsFunc(was.Plan.Notices, func(said conf.Mistake) bool { return said.Key == notice.Key && said.What == notice.What }) {
-			fmt.Fprintln(os.Stderr, notice)
-		}
+	if read.Refused != "" {
+		return a, nil, errors.New(read.Refused)
 	}
-	o := &offer{was: was, unfit: read.Unfit, boot: boot{
-		plan: read.Plan, main: read.Main, wanted: read.Files, readyFD: -1, control: -1, log: newLog(os.Stderr),
-	}}
-	parcel, mistakes, err := o.parcel()
+	if len(read.Mistakes) > 0 {
+		return a, read.Mistakes, nil
+	}
+	for _, notice := range read.Notices {
+		fmt.Fprintln(os.Stderr, notice)
+	}
+	b := &boot{answer: read, log: newLog(os.Stderr)}
+	parcel, mistakes, err := b.parcel()
+	if err == nil && len(mistakes) == 0 {
+		a, err = askReload(control, parcel)
+	}
 	if err != nil || len(mistakes) > 0 {
-		o.withdraw()
+		b.withdraw()
 		return a, mistakes, err
 	}
-	a, err = askReload(control, parcel)
-	if err != nil {
-		o.withdraw()
-		return a, nil, err
-	}
-	a.changes = o.changes()
+	a.opened, a.closed = b.opened, b.Closed
 	return a, nil, nil
 }
 
@@ -139,44 +125,25 @@ func checkOwner(path string) error {
 // errEnded is a service that ended before it answered.
 var errEnded = errors.New("the service ended, or was killed, before it answered")
 
-// askPlan asks which plan is in force.
-func askPlan(control string) (*runningPlan, error) {
+// askPlan asks which plan is in force, for a planner to read it.
+func (q *inquiry) askPlan(control string) error {
 	fd, err := callControl(control)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unix.Close(fd)
-	if err := sockets.Send(fd, []byte(orderPlan)); err != nil && !hungUp(err) {
-		return nil, err
-	}
 	text := make([]byte, statusPiece)
-	n, descriptors, err := sockets.Receive(fd, text)
-	switch {
-	case hungUp(err):
-		return nil, errRefused
-	case errors.Is(err, unix.EAGAIN):
-		return nil, silenceOf(fd)
-	case err != nil:
-		return nil, err
-	}
-	defer sockets.CloseAll(descriptors)
-	var a planAnswer
-	if err := json.Unmarshal(text[:n], &a); err != nil {
-		return nil, err
-	}
-	if a.Error != "" {
-		return nil, fmt.Errorf("not reloaded: %s", plainCommand([]byte(a.Error)))
-	}
-	if len(descriptors) != 1 {
-		return nil, errors.New("its plan was not told: it is another version of sallyport, which takes a restart")
-	}
-	was, err := readRunning(descriptors[0], a.Number)
+	n, descriptors, err := ask(fd, orderPlan, text)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	q.Said = text[:n]
+	for _, fd := range descriptors { // one, if all is well
+		q.given = append(q.given, sockets.Gift{Name: "running", FD: fd})
 	}
 	peer, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	was.ours = err == nil && int(peer.Uid) == os.Getuid()
-	return was, nil
+	q.Ours = err == nil && int(peer.Uid) == os.Getuid()
+	return nil
 }
 
 // askReload asks at a control socket, and waits for as long as the reload takes. parcel is
@@ -222,7 +189,11 @@ func (a *reloadAnswer) text() string {
 	if len(a.Draining) > 0 {
 		text += fmt.Sprintf(drain, listed(a.Draining))
 	}
-	return strings.Join(append([]string{text}, a.changes...), "\n")
+	lines := []string{text}
+	for _, l := range a.opened {
+		lines = append(lines, "opened: "+l.text())
+	}
+	return strings.Join(append(lines, a.closed...), "\n")
 }
 
 // listed is numbers for people: "1, 2".

@@ -247,7 +247,7 @@ func (w *warden) startCheck(handles []string) (pid int, err error) {
 	gifts := append(sockets.Gifts{{Name: "plan", FD: part}}, r.fresh...)
 	argv := []string{"sallyport-keeper", "--check", "--only", strings.Join(handles, ","), "--gifts", gifts.Names()}
 	s := stage{
-		role: jail.Keeper, sandbox: w.duty.Sandbox, who: w.duty.Who, gifts: gifts, dies: true,
+		Role: jail.Keeper, Sandbox: w.duty.Sandbox, Who: w.duty.Who, gifts: gifts, dies: true,
 		program: jail.Program{FD: w.wards[0].source.FD, Argv: argv},
 	}
 	return s.start()

@@ -54,10 +54,10 @@ func (b *boot) startMason(self int, main *duty) (sockets.Gifts, error) {
 		return nil, err
 	}
 	mason := stage{
-		role: jail.Mason, sandbox: b.plan.Sandbox, who: b.plan.Users.Core, program: jail.Program{FD: self},
+		Role: jail.Mason, Sandbox: b.Plan.Sandbox, Who: b.Plan.Users.Core, program: jail.Program{FD: self},
 		gifts: sockets.Gifts{{Name: "sockets", FD: list}, {Name: "leash", FD: leash}, {Name: "news", FD: theirs}},
 	}
-	mason.program.Argv = []string{"sallyport", "mason", mason.gifts.Names(), string(b.means)}
+	mason.program.Argv = []string{"sallyport", "mason", mason.gifts.Names(), string(b.Main.Means)}
 	pid, err := mason.start()
 	if err != nil {
 		return nil, err

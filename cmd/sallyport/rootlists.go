@@ -22,7 +22,7 @@ import (
 
 // packSockets makes the list of a plan, and opens what only its maker may.
 func (b *boot) packSockets() (sockets.Gifts, error) {
-	targets, gifts := dialTargets(socketsOf(b.plan), b.plan.Users)
+	targets, gifts := dialTargets(socketsOf(b.Plan), b.Plan.Users)
 	list, err := sealJSON("sockets", targets)
 	return append(gifts, sockets.Gift{Name: "sockets", FD: list}), err
 }

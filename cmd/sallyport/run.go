@@ -30,7 +30,8 @@ func runCommand(args []string) int {
 	if len(a.Mistakes) > 0 {
 		return complain(a.Mistakes)
 	}
-	return begin(a, *readyFD)
+	a.ReadyFD = *readyFD
+	return begin(a)
 }
 
 // keepReadyFD keeps the descriptor of --ready-fd, if there is one, to ourselves.
@@ -45,7 +46,7 @@ func keepReadyFD(fd int) error {
 }
 
 // begin is boot with a plan. It returns only if it failed.
-func begin(a answer, readyFD int) int {
+func begin(a answer) int {
 	runtime.LockOSThread() // what the fork begins, the execve of the same thread ends
 	log := newLog(os.Stderr)
 	if err := shutTerminals(); err != nil {
@@ -56,7 +57,7 @@ func begin(a answer, readyFD int) int {
 		log.Error("boot failed", "error", err)
 		return exitMistake
 	}
-	b := &boot{plan: a.Plan, main: a.Main, wanted: a.Files, account: a.Account, public: a.Public, entries: a.Entries, readyFD: readyFD, log: log}
+	b := &boot{answer: a, log: log}
 	mistakes := slices.Concat(checkIDs(a.IDs), limitFiles(a.Plan), a.Unfit)
 	mistakes = append(mistakes, b.bind(given)...)
 	mistakes = append(mistakes, b.openSpools()...)
@@ -71,13 +72,14 @@ func begin(a answer, readyFD int) int {
 		return complain(mistakes)
 	}
 	log = b.log
-	b.means = ownMeans()
-	b.means.say(log)
 	for _, name := range given.Discard() {
 		log.Warn("inherited socket closed", "name", name, "reason", "no listener has its name or address")
 	}
 	b.openControl()
 	b.openNotify()
+	if a.ReadyFD >= 0 {
+		b.links = append(b.links, sockets.Gift{Name: "announce", FD: a.ReadyFD})
+	}
 	logFailure(log, "boot failed", b.launch())
 	return exitMistake
 }

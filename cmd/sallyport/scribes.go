@@ -52,12 +52,12 @@ type scribeWard struct {
 
 // openLog opens the target of the log, and starts the scribe. From then on stderr is the log.
 func (b *boot) openLog() []conf.Mistake {
-	target := b.plan.LogTarget
+	target := b.Plan.LogTarget
 	if target == nil {
 		return nil
 	}
 	s := &scribeWard{folder: -1, duty: &scribeDuty{Form: target.Form, Path: target.Address}}
-	err := s.open(b.plan, target)
+	err := s.open(b.Plan, target)
 	if err != nil {
 		mistake := conf.Mistake{Place: target.Where, What: err.Error()}
 		var wrong *fileError
@@ -79,7 +79,7 @@ func (b *boot) openLog() []conf.Mistake {
 		s.program, err = openProgram(selfPath)
 	}
 	if err == nil {
-		err = s.start(b.plan.Sandbox, b.plan.Users.Core)
+		err = s.start(b.Plan.Sandbox, b.Plan.Users.Core)
 	}
 	if err == nil {
 		err = unix.Dup3(pipe[1], 2, 0)
@@ -156,7 +156,7 @@ func (s *scribeWard) start(sandbox string, who conf.ID) error {
 	gifts := sockets.Gifts{{Name: "lines", FD: s.lines}, {Name: "target", FD: s.target}, {Name: "orders", FD: theirs}}
 	program := jail.Program{FD: s.program, Argv: []string{"sallyport", "scribe", gifts.Names(), string(s.duty.Form), s.duty.Host, s.duty.Path}}
 	// It does not die with us: the last lines are ours.
-	pid, err := stage{role: jail.Scribe, sandbox: sandbox, who: who, program: program, gifts: gifts, stderr: s.stderr}.start()
+	pid, err := stage{Role: jail.Scribe, Sandbox: sandbox, Who: who, program: program, gifts: gifts, stderr: s.stderr}.start()
 	if err != nil {
 		unix.Close(mine)
 		return err

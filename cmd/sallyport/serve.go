@@ -37,7 +37,7 @@ func serveCommand(args []string) int {
 	if len(a.Mistakes) > 0 {
 		return complain(a.Mistakes)
 	}
-	return begin(a, a.ReadyFD)
+	return begin(a)
 }
 
 // parseServe reads the arguments of serve. Flags may stand on either side of the

@@ -1,14 +1,8 @@
 package main
 
 import (
-	"fmt"
-
-	"golang.org/x/sys/unix"
-
 	"sallyport/cmd/internal/jail"
-	"sallyport/conf"
 	"sallyport/sockets"
-	"sallyport/upstream/board"
 )
 
 // This file is what the main warden and boot do for QUIC. Boot binds the slots of every address,
@@ -22,45 +16,21 @@ import (
 // slotName is the gift that is a slot of a listener.
 func slotName(gift string, slot int) string { return rowName(sockets.SlotGift(gift)+"-", slot) }
 
-// bindSlots binds the slots of a listener that was bound.
-func (b *boot) bindSlots(wanted conf.Listener, bound sockets.Listener) (sockets.Slots, error) {
-	if !b.plan.Core.H3 || !wanted.TakesQUIC() {
-		return nil, nil
-	}
-	if bound.Given {
-		b.log.Warn("no HTTP/3 at a listener that was passed", "listener", bound.Address, "hint",
+// bindSlots binds the slots that a listener is to have, beside what was bound of it.
+func (b *boot) bindSlots(l *listening, where sockets.Address) error {
+	if l.Given && l.Slots > 0 {
+		b.log.Warn("no HTTP/3 at a listener that was passed", "listener", l.Address, "hint",
 			"let sallyport bind the address, or write h3 = false in [listen]")
-		return nil, nil
+		l.Slots = 0
 	}
-	return sockets.BindSlots(wanted.Address, bound.Address, min(b.plan.Workers*board.Generations, sockets.SlotsMax))
-}
-
-// keptSlots are n that the service has already.
-func keptSlots(n int) sockets.Slots {
-	slots := make(sockets.Slots, n)
-	for slot := range slots {
-		slots[slot] = -1
-	}
-	return slots
-}
-
-func closeSlots(slots sockets.Slots) {
-	for _, fd := range slots {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
-}
-
-// slotGifts are the slots of a listener, as gifts of the main warden.
-func slotGifts(gift string, slots sockets.Slots) (gifts sockets.Gifts) {
+	slots, err := sockets.BindSlots(where, l.Address, l.Slots)
 	for slot, fd := range slots {
-		gifts = append(gifts, sockets.Gift{Name: slotName(gift, slot), FD: fd})
+		b.listeners = append(b.listeners, sockets.Gift{Name: slotName(l.Gift, slot), FD: fd})
 	}
-	return gifts
+	return err
 }
 
-// takeSlots finds what slotGifts has given.
+// takeSlots finds what bindSlots has left.
 func takeSlots(l listening, gifts sockets.Gifts) (slots sockets.Slots, err error) {
 	for slot := range l.Slots {
 		fd, err := gifts.FD(slotName(l.Gift, slot))
@@ -100,16 +70,5 @@ func (w *warden) steer() {
 		if err := d.slots.Steer(current); err != nil {
 			w.log.Error("packets not steered", "listener", d.Address, "error", err)
 		}
-	}
-}
-
-// lastingSlots are the changes of QUIC that no reload can make: its sockets are bound at the start.
-func (o *offer) lastingSlots(refuse func(key, what, hint string)) {
-	was, plan := o.was.Plan, o.plan
-	if was.Core.H3 != plan.Core.H3 {
-		refuse("listen.h3", fmt.Sprintf("is %t, and the service was started with %t", plan.Core.H3, was.Core.H3), "")
-	}
-	if plan.Core.H3 && plan.Workers > was.Workers {
-		refuse("workers", fmt.Sprintf("is %d, and the service has UDP sockets for %d", plan.Workers, was.Workers), "")
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"sallyport/conf"
 	"sallyport/sockets"
-	"sallyport/upstream/board"
 	"sallyport/upstream/spool"
 )
 
@@ -15,8 +14,8 @@ import (
 // openSpools makes the files, where the plan has a folder for them. It may be one that only
 // root writes; memory is made by the warden.
 func (b *boot) openSpools() []conf.Mistake {
-	plan := b.plan.Core.Spool
-	for row := 0; plan.Folder != "" && row < b.plan.Workers*board.Generations; row++ {
+	plan := b.Plan.Core.Spool
+	for row := range b.Spools {
 		fd, err := spool.Create(plan)
 		if err != nil {
 			return []conf.Mistake{mistakeOf(plan.Where, err)}

@@ -1,12 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,14 +21,16 @@ import (
 // boot or by a warden, that goes through the jail's door and comes out as the
 // program of its role, under the same pid.
 //
-//	sallyport stage ROLE SANDBOX UID GID[,GROUP...] GIFTS PATH PROGRAM-ARGUMENTS...
+//	sallyport stage GIFTS STAGE PATH PROGRAM-ARGUMENTS...
 //
+// STAGE is the first three of it, as JSON.
 // The gift "stage-program" is what it executes, unless there is a PATH, "stage-stdout"
 // what the program writes to, and "stage-root" its root; the others are the program's.
 type stage struct {
-	role    jail.Role
-	sandbox string // of the plan
-	who     conf.ID
+	Role    jail.Role
+	Sandbox string // of the plan
+	Who     conf.ID
+
 	program jail.Program
 	gifts   sockets.Gifts
 	stderr  int  // 0: that of who starts it
@@ -44,15 +47,15 @@ const selfPath = "/proc/self/exe"
 // which lets cores finish first, and a terminal is nothing that a core could type
 // into: TIOCSTI is for the terminal that controls a session, TIOCSTI(2const).
 func (s stage) start() (pid int, err error) {
-	gifts := s.gifts[:len(s.gifts):len(s.gifts)]
-	if s.program.Path == "" {
-		gifts = append(gifts, sockets.Gift{Name: "stage-program", FD: s.program.FD})
+	text, err := json.Marshal(s)
+	if err != nil {
+		return 0, err
 	}
-	if s.program.Stdout != 0 {
-		gifts = append(gifts, sockets.Gift{Name: "stage-stdout", FD: s.program.Stdout})
-	}
-	if s.program.Root != 0 {
-		gifts = append(gifts, sockets.Gift{Name: "stage-root", FD: s.program.Root})
+	gifts := slices.Clone(s.gifts)
+	for name, fd := range s.own() {
+		if *fd != 0 {
+			gifts = append(gifts, sockets.Gift{Name: name, FD: *fd})
+		}
 	}
 	files := []uintptr{0, 1, 2}
 	if s.stderr != 0 {
@@ -61,10 +64,7 @@ func (s stage) start() (pid int, err error) {
 	for _, gift := range gifts {
 		files = append(files, uintptr(gift.FD))
 	}
-	argv := append([]string{
-		"sallyport", "stage",
-		string(s.role), s.sandbox, strconv.Itoa(s.who.UID), groupList(s.who), gifts.Names(), s.program.Path,
-	}, s.program.Argv...)
+	argv := append([]string{"sallyport", "stage", gifts.Names(), string(text), s.program.Path}, s.program.Argv...)
 	attr := &syscall.ProcAttr{Files: files, Env: s.program.Env, Sys: &syscall.SysProcAttr{Setsid: true}}
 	if attr.Env == nil {
 		attr.Env = os.Environ()
@@ -83,20 +83,25 @@ func (s stage) start() (pid int, err error) {
 	return pid, nil
 }
 
-// groupList is the gid and then the supplementary groups: "33,33,27".
-func groupList(who conf.ID) string {
-	list := strconv.Itoa(who.GID)
-	for _, group := range who.Groups {
-		list += "," + strconv.Itoa(group)
+// endOf waits for the end of a child that is to end soon.
+func endOf(pid int) (status unix.WaitStatus, err error) {
+	for {
+		if _, err = unix.Wait4(pid, &status, 0, nil); !errors.Is(err, unix.EINTR) {
+			return status, err
+		}
 	}
-	return list
+}
+
+// own are the gifts that are not the program's.
+func (s *stage) own() map[string]*int {
+	return map[string]*int{"stage-program": &s.program.FD, "stage-stdout": &s.program.Stdout, "stage-root": &s.program.Root}
 }
 
 // stageCommand is the stage's whole life. It returns only if it failed.
 func stageCommand(args []string) int {
 	s, err := parseStage(args)
 	if err == nil {
-		switch s.role {
+		switch s.Role {
 		case jail.AppWarden:
 			s.program.Env = os.Environ() // of which it makes that of the app
 		case jail.App:
@@ -104,7 +109,7 @@ func stageCommand(args []string) int {
 			// equals the daemon PID": which is ours, and stays the same over execve.
 			s.program.Env = append(os.Environ(), "LISTEN_PID="+strconv.Itoa(os.Getpid()))
 		}
-		err = jail.Become(s.role, s.sandbox, s.who, s.program, s.gifts)
+		err = jail.Become(s.Role, s.Sandbox, s.Who, s.program, s.gifts)
 	}
 	logFailure(newLog(os.Stderr), "stage failed", err)
 	return exitMistake
@@ -127,27 +132,22 @@ func logFailure(log *slog.Logger, message string, err error) {
 
 // parseStage reads the arguments that start wrote, and takes the gifts.
 func parseStage(args []string) (stage, error) {
-	if len(args) < 7 {
+	if len(args) < 4 {
 		return stage{}, errors.New("stage: is started by sallyport run, not by hand")
 	}
-	who, err := parseID(args[2], args[3])
-	if err != nil {
-		return stage{}, fmt.Errorf("stage: identity: %w", err)
+	gifts, err := sockets.TakeGifts(args[0])
+	s := stage{program: jail.Program{Path: args[2], Argv: args[3:]}}
+	if err == nil {
+		err = json.Unmarshal([]byte(args[1]), &s)
 	}
-	gifts, err := sockets.TakeGifts(args[4])
 	if err != nil {
 		return stage{}, fmt.Errorf("stage: %w", err)
 	}
-	s := stage{role: jail.Role(args[0]), sandbox: args[1], who: who, program: jail.Program{Path: args[5], Argv: args[6:]}}
+	own := s.own()
 	for _, gift := range gifts {
-		switch gift.Name {
-		case "stage-program":
-			s.program.FD = gift.FD
-		case "stage-stdout":
-			s.program.Stdout = gift.FD
-		case "stage-root":
-			s.program.Root = gift.FD
-		default:
+		if fd := own[gift.Name]; fd != nil {
+			*fd = gift.FD
+		} else {
 			s.gifts = append(s.gifts, gift)
 		}
 	}
@@ -155,23 +155,4 @@ func parseStage(args []string) (stage, error) {
 		return stage{}, errors.New("stage: has no program")
 	}
 	return s, nil
-}
-
-// parseID reads an identity as start writes it.
-func parseID(uid, groups string) (who conf.ID, err error) {
-	if who.UID, err = strconv.Atoi(uid); err != nil {
-		return conf.ID{}, err
-	}
-	for i, text := range strings.Split(groups, ",") {
-		gid, err := strconv.Atoi(text)
-		if err != nil {
-			return conf.ID{}, err
-		}
-		if i == 0 {
-			who.GID = gid
-		} else {
-			who.Groups = append(who.Groups, gid)
-		}
-	}
-	return who, nil
 }

@@ -26,8 +26,8 @@ var keptFiles = [...]struct {
 // openAuthority opens the files of the internal CA, if the plan has one. A state
 // folder that cannot be had costs a warning, one that is wrong stops the start.
 func (b *boot) openAuthority() []conf.Mistake {
-	authority := b.plan.Keeper.Authority
-	if authority == nil {
+	authority := b.Plan.Keeper.Authority
+	if !b.Authority {
 		return nil
 	}
 	paths := []string{authority.Secret, authority.Root}
@@ -43,7 +43,7 @@ func (b *boot) openAuthority() []conf.Mistake {
 		b.log.Warn("state folder not to be had", "error", err,
 			"hint", "the internal CA is in memory and another one after every start; give state a folder that can be made")
 	}
-	authority.Secret, authority.Root, b.main.Trust = "", "", ""
+	authority.Secret, authority.Root, b.Main.Trust = "", "", ""
 	for _, kept := range keptFiles {
 		fd, err := unix.MemfdCreate("sallyport-"+kept.gift, unix.MFD_CLOEXEC)
 		if err != nil {
@@ -56,7 +56,7 @@ func (b *boot) openAuthority() []conf.Mistake {
 
 // openKept opens the files at paths, and makes what is missing, as the keeper's.
 func (b *boot) openKept(paths []string) error {
-	keeper := b.plan.Users.Keeper
+	keeper := b.Plan.Users.Keeper
 	folder, err := openState(filepath.Dir(paths[0]), keeper)
 	if err != nil {
 		return err

@@ -188,7 +188,7 @@ func askStatus(control string) (answer []byte, along []int, err error) {
 	}
 	defer unix.Close(fd)
 	piece := make([]byte, statusPiece)
-	n, along, err := askAlong(fd, orderStatus, piece)
+	n, along, err := ask(fd, orderStatus, piece)
 	answer = slices.Clone(piece[:n])
 	for err == nil && len(answer) < statusBytesMax {
 		n, _, err = sockets.Receive(fd, piece)

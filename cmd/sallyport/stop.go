@@ -45,26 +45,10 @@ func atControl(command string, args []string, do func(control string) error) int
 	return exitFine
 }
 
-// controlOf is the control socket of the configuration at path. One that has
-// become wrong since it was loaded does not keep an operator from stopping what
-// runs on it: then it is the socket that it has by default.
+// controlOf is the control socket of the configuration at path, or "" and why there is none.
 func controlOf(path string) (string, []conf.Mistake) {
-	a := consult(inquiry{Command: "load", Path: path})
-	switch {
-	case a.Plan != nil && a.Plan.Control == "":
-		return "", a.Plan.Notices
-	case a.Plan != nil:
-		return a.Plan.Control, nil
-	case exists(a.Control):
-		return a.Control, nil
-	}
-	return "", a.Mistakes
-}
-
-// exists reports whether there is anything at path.
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+	a := consult(inquiry{Command: "control", Path: path})
+	return a.Control, a.Mistakes
 }
 
 // stop gives the order and waits for the end of file that is the end of the
@@ -96,7 +80,7 @@ func stop(control string, leave func() error) error {
 // may take as long as a drain does.
 func confirmed(fd int, o order, along ...int) error {
 	answer := make([]byte, orderBytesMax)
-	n, err := ask(fd, o, answer, along...)
+	n, _, err := ask(fd, o, answer, along...)
 	if err == nil && order(answer[:n]) != o {
 		return errRefused
 	}
@@ -113,26 +97,19 @@ var errRefused = errors.New("the order was refused; the log of sallyport says wh
 // be given orderTime.
 const answerTime = 5 * time.Second
 
-// ask gives an order, with descriptors if some belong to it, and waits for its answer, for
-// answerTime.
-func ask(fd int, o order, answer []byte, along ...int) (n int, err error) {
-	n, came, err := askAlong(fd, o, answer, along...)
-	sockets.CloseAll(came)
-	return n, err
-}
-
-// askAlong is ask where descriptors may come along with the answer.
-func askAlong(fd int, o order, answer []byte, along ...int) (n int, came []int, err error) {
-	if err = sockets.Send(fd, []byte(o), along...); err == nil {
-		n, came, err = sockets.Receive(fd, answer)
+// ask gives an order, with descriptors if some belong to it, and waits for its answer, which
+// may have some too, for answerTime.
+func ask(fd int, o order, answer []byte, along ...int) (n int, descriptors []int, err error) {
+	if err = sockets.Send(fd, []byte(o), along...); err == nil || hungUp(err) { // who has hung up may have said why
+		n, descriptors, err = sockets.Receive(fd, answer)
 	}
 	switch {
 	case hungUp(err):
-		return 0, nil, errRefused
+		err = errRefused
 	case errors.Is(err, unix.EAGAIN):
-		return 0, nil, silenceOf(fd)
+		err = silenceOf(fd)
 	}
-	return n, came, err
+	return n, descriptors, err
 }
 
 // A silence is a main warden that does not answer.

@@ -96,7 +96,7 @@ func (w *ward) start(sandbox string, who conf.ID, own sockets.Gifts, args []stri
 	if w.plan.App == nil {
 		return w.startOurs(sandbox, who, own, args, news)
 	}
-	s := stage{role: w.plan.Role, sandbox: sandbox, who: who, program: w.source, gifts: w.gifts, dies: true}
+	s := stage{Role: w.plan.Role, Sandbox: sandbox, Who: who, program: w.source, gifts: w.gifts, dies: true}
 	pid, err := s.start()
 	if err != nil {
 		return err
@@ -120,7 +120,7 @@ func (w *ward) startOurs(sandbox string, who conf.ID, own sockets.Gifts, args []
 	if w.plan.Role == jail.Dialer { // a part of this program
 		program.Argv = append([]string{"sallyport", "dialer"}, program.Argv[1:]...)
 	}
-	s := stage{role: w.plan.Role, sandbox: sandbox, who: who, program: program, gifts: gifts, dies: true}
+	s := stage{Role: w.plan.Role, Sandbox: sandbox, Who: who, program: program, gifts: gifts, dies: true}
 	pid, err := s.start()
 	if err != nil && w.plan.Role == jail.Keeper && program.Root != 0 { // nobody may make namespaces
 		w.source.Root, s.program.Root = 0, 0

@@ -134,11 +134,7 @@ func newWarden(args []string, log *slog.Logger) (*warden, error) {
 	if gifts, err = d.furnish(gifts); err != nil {
 		return nil, err
 	}
-	logNotices(log, d.Notices)
-	if d.Core != nil {
-		sayLimits(log)
-	}
-	d.sayHomes(log)
+	d.say(log)
 	w := &warden{
 		duty: d, log: log, began: time.Now(), announce: -1, notifier: notifier{fd: -1}, before: map[int]bool{},
 		deaths:    make(chan os.Signal, 1),

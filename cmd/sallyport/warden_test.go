@@ -178,10 +178,7 @@ func TestHeal(t *testing.T) {
 // TestHealBeforeStart shows that the successor of a dead core does not have to
 // wait for the second to be over.
 func TestHealBeforeStart(t *testing.T) {
-	l, err := sockets.Bind("127.0.0.1:0", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := bound(t, "127.0.0.1:0")
 	defer unix.Close(l.FD)
 	w := &warden{
 		log: slog.New(slog.DiscardHandler), state: serving, healed: time.Now(),

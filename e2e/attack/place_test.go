@@ -232,8 +232,8 @@ func (p *place) try(bin string, b build, name string, number int) (string, error
 	if rooted {
 		names += ",stage-root"
 	}
-	cmd := exec.Command(bin+"/sallyport", "stage", role, "full", fmt.Sprint(p.core), fmt.Sprint(p.core),
-		names, "", "attack", role, name, giftNames, string(text), b.apps)
+	cmd := exec.Command(bin+"/sallyport", "stage", names, fmt.Sprintf(`{"Role":%q,"Sandbox":"full","Who":{"UID":%d,"GID":%d}}`, role, p.core, p.core),
+		"", "attack", role, name, giftNames, string(text), b.apps)
 	cmd.ExtraFiles = append(s.gifts, program)
 	if rooted {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, p.root)

@@ -27,8 +27,8 @@ func (p *place) build(t *testing.T, bin string) {
 	leash, news := pair(t), pair(t)
 	program, err := os.OpenFile(bin+"/sallyport", unix.O_PATH, 0)
 	must(t, err)
-	mason := exec.Command(bin+"/sallyport", "stage", "mason", "full", fmt.Sprint(coreUID), fmt.Sprint(coreUID),
-		"sockets,leash,news,stage-program", "", "sallyport", "mason", "sockets,leash,news", "root")
+	mason := exec.Command(bin+"/sallyport", "stage", "sockets,leash,news,stage-program",
+		fmt.Sprintf(`{"Role":"mason","Sandbox":"full","Who":{"UID":%d,"GID":%d}}`, coreUID, coreUID), "", "sallyport", "mason", "sockets,leash,news", "root")
 	memory := os.NewFile(uintptr(list), "sockets")
 	mason.ExtraFiles = []*os.File{memory, leash[1], news[1], program}
 	mason.Stderr = os.Stderr

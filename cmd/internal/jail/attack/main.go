@@ -4,7 +4,7 @@
 // door as that does, Seals and Confines itself, and then tries one thing that a core
 // must not be able to do.
 //
-//	sallyport stage ROLE full UID GID report,listener,...,stage-program "" attack ROLE NAME GIFTS SCENE APPS
+//	sallyport stage report,listener,...,stage-program STAGE "" attack ROLE NAME GIFTS SCENE APPS
 //	attack list
 //
 // What came of it is one line on the gift "report": OPEN, or the name of an errno. Without
