@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -42,6 +43,36 @@ func (g Gifts) FD(name string) (int, error) {
 		}
 	}
 	return -1, fmt.Errorf("sockets: gift %q: not given", name)
+}
+
+// Decode reads the gift called name, which is JSON in sealed memory, into what to points at. It
+// fails when there is none, and where ReadSealed and json.Unmarshal do.
+func (g Gifts) Decode(name string, to any) error {
+	fd, err := g.FD(name)
+	if err != nil {
+		return err
+	}
+	text, err := ReadSealed(fd)
+	if err == nil {
+		err = json.Unmarshal(text, to)
+	}
+	if err != nil {
+		return fmt.Errorf("sockets: gift %q: %w", name, err)
+	}
+	return nil
+}
+
+// TellReady writes one byte to the gift "ready", by which a warden knows that its child serves,
+// and closes it.
+func (g Gifts) TellReady() error {
+	fd, err := g.FD("ready")
+	if err != nil {
+		return err
+	}
+	if _, err = unix.Write(fd, []byte("r")); err != nil {
+		err = fmt.Errorf("sockets: gift \"ready\": %w", err)
+	}
+	return errors.Join(err, unix.Close(fd))
 }
 
 // TakeGifts receives what the argument list names: it checks that each

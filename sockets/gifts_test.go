@@ -1,6 +1,7 @@
 package sockets
 
 import (
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -118,4 +119,53 @@ func FuzzTakeGifts(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestDecode shows that what is read is JSON, and memory that nobody can change.
+func TestDecode(t *testing.T) {
+	memory := func(content string, seal bool) int {
+		fd, err := Sealable("test")
+		if err == nil && seal {
+			err = SealIn(fd, []byte(content))
+		} else if err == nil {
+			_, err = unix.Write(fd, []byte(content))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		return fd
+	}
+	gifts := Gifts{{"number", memory("7", true)}, {"word", memory("seven", true)}, {"open", memory("7", false)}}
+	for name, want := range map[string]string{
+		"number": "", "word": `gift "word": invalid character`, "open": `gift "open": sockets: read sealed`, "other": "not given",
+	} {
+		var number int
+		err := gifts.Decode(name, &number)
+		switch {
+		case want == "" && (err != nil || number != 7):
+			t.Errorf("%s: %d, %v", name, number, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
+	}
+}
+
+// TestTellReady shows that a warden reads one byte, and then the end.
+func TestTellReady(t *testing.T) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	read := os.NewFile(uintptr(pipe[0]), "ready")
+	defer read.Close()
+	if err := (Gifts{{"ready", pipe[1]}}).TellReady(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := io.ReadAll(read); len(text) != 1 || err != nil {
+		t.Errorf("%q, %v", text, err)
+	}
+	if err := (Gifts{}).TellReady(); err == nil {
+		t.Error("without the gift")
+	}
 }

@@ -36,7 +36,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -116,7 +115,7 @@ func run(args []string, log zerolog.Logger) error {
 	if err := front.open(); err != nil {
 		return err
 	}
-	if err := sayReady(gifts); err != nil {
+	if err := gifts.TellReady(); err != nil {
 		return err
 	}
 	if plan.ACME {
@@ -162,19 +161,8 @@ func inherit(args []string) (given inheritance, err error) {
 	if given.gifts, err = sockets.TakeGifts(args[1]); err != nil {
 		return given, err
 	}
-	fd, err := given.gifts.FD("plan")
-	if err != nil {
-		return given, err
-	}
-	text, err := sockets.ReadSealed(fd)
-	if err != nil {
-		return given, err
-	}
 	given.plan = new(conf.Core)
-	if err := json.Unmarshal(text, given.plan); err != nil {
-		return given, fmt.Errorf("core: plan: %w", err)
-	}
-	return given, nil
+	return given, given.gifts.Decode("plan", given.plan)
 }
 
 // openBoard takes this core's row of the board. It is never closed: what a core that
@@ -214,17 +202,6 @@ func openSpool(given inheritance) (*spool.Arena, error) {
 		return nil, fmt.Errorf("core: %w", err)
 	}
 	return arena, nil
-}
-
-func sayReady(gifts sockets.Gifts) error {
-	fd, err := gifts.FD("ready")
-	if err != nil {
-		return err
-	}
-	if _, err := unix.Write(fd, []byte("r")); err != nil {
-		return fmt.Errorf("core: ready pipe: %w", err)
-	}
-	return unix.Close(fd)
 }
 
 // newLog is the log of a core: JSON lines, or something to look at on a terminal.

@@ -209,7 +209,7 @@ func run(names string, log zerolog.Logger) error {
 	if err := jail.Confine(jail.Keeper, kept...); err != nil {
 		return err
 	}
-	if err := tellReady(gifts); err != nil {
+	if err := gifts.TellReady(); err != nil {
 		return err
 	}
 	log.Info().Int("certificates", certificates).Msg("keeper ready")
@@ -238,14 +238,4 @@ func stays(name string) bool {
 		return true
 	}
 	return false
-}
-
-func tellReady(gifts sockets.Gifts) error {
-	fd, err := gifts.FD("ready")
-	if err != nil {
-		return err
-	}
-	pipe := os.NewFile(uintptr(fd), "ready")
-	_, err = pipe.Write([]byte{'r'})
-	return errors.Join(err, pipe.Close())
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -105,18 +104,8 @@ func issuanceOf(gifts sockets.Gifts) (*conf.ACME, error) {
 }
 
 func readPlan(gifts sockets.Gifts) (plan conf.Keeper, err error) {
-	fd, err := gifts.FD("plan")
-	if err != nil {
-		return plan, err
-	}
-	text, err := sockets.ReadSealed(fd)
-	if err != nil {
-		return plan, err
-	}
-	if err := json.Unmarshal(text, &plan); err != nil {
-		return plan, fmt.Errorf("keeper: plan: %w", err)
-	}
-	return plan, nil
+	err = gifts.Decode("plan", &plan)
+	return plan, err
 }
 
 // filesOf finds the files of every certificate that has any; of those alone that are in only,

@@ -33,7 +33,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -119,7 +118,7 @@ func run(names string, log zerolog.Logger) error {
 	if err := jail.Confine(jail.Registrar, kept...); err != nil {
 		return err
 	}
-	if err := tellReady(gifts); err != nil {
+	if err := gifts.TellReady(); err != nil {
 		return err
 	}
 	log.Info().Str("ca", plan.CA).Msg("registrar ready")
@@ -127,18 +126,11 @@ func run(names string, log zerolog.Logger) error {
 }
 
 func readPlan(gifts sockets.Gifts) (plan conf.Registrar, err error) {
+	if err := gifts.Decode("plan", &plan); err != nil {
+		return plan, err
+	}
 	fd, err := gifts.FD("plan")
-	if err != nil {
-		return plan, err
-	}
-	text, err := sockets.ReadSealed(fd)
-	if err != nil {
-		return plan, err
-	}
-	if err := json.Unmarshal(text, &plan); err != nil {
-		return plan, fmt.Errorf("registrar: plan: %w", err)
-	}
-	return plan, syscall.Close(fd)
+	return plan, errors.Join(err, syscall.Close(fd))
 }
 
 // secretsOf reads what the plan names, and returns besides the folder that stays open.
@@ -203,14 +195,4 @@ func readFile(gifts sockets.Gifts, name string) ([]byte, error) {
 		return nil, fmt.Errorf("registrar: %s: %w", name, err)
 	}
 	return text, nil
-}
-
-func tellReady(gifts sockets.Gifts) error {
-	fd, err := gifts.FD("ready")
-	if err != nil {
-		return err
-	}
-	pipe := os.NewFile(uintptr(fd), "ready")
-	_, err = pipe.Write([]byte{'r'})
-	return errors.Join(err, pipe.Close())
 }

@@ -41,16 +41,11 @@ func (q *inquiry) readRunning(gifts sockets.Gifts) (*runningPlan, error) {
 	if said.Error != "" {
 		return nil, fmt.Errorf("not reloaded: %s", plainCommand([]byte(said.Error)))
 	}
-	fd, err := gifts.FD("running")
-	if err != nil {
+	if _, err := gifts.FD("running"); err != nil {
 		return nil, errors.New("its plan was not told: it is another version of sallyport, which takes a restart")
 	}
-	text, err := sockets.ReadSealed(fd)
-	if err != nil {
-		return nil, err
-	}
 	was := &runningPlan{number: said.Number, ours: q.Ours}
-	if err := json.Unmarshal(text, was); err != nil {
+	if err := gifts.Decode("running", was); err != nil {
 		return nil, fmt.Errorf("plan in force: %w", err)
 	}
 	if was.Version != version() || was.Plan == nil || len(was.Bound) != len(was.Plan.Listeners) {

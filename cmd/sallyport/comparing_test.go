@@ -14,7 +14,7 @@ func TestKeepListeners(t *testing.T) {
 	const any = "127.0.0.1:0"
 	bound := []listening{
 		{Gift: "http0", Text: any, Address: "127.0.0.1:1000"},
-		{Gift: "https0", Text: any, Address: "127.0.0.1:1001", Secure: true},
+		{Gift: "https0", Text: any, Address: "127.0.0.1:1001", Secure: true, Slots: 4},
 		{Gift: "http1", Text: ":80", Address: "[::]:80", Given: true},
 	}
 	for _, c := range []struct {
@@ -33,7 +33,7 @@ func TestKeepListeners(t *testing.T) {
 		var kept []string
 		for _, l := range a.Main.Listeners {
 			kept = append(kept, l.Address)
-			if l.Given != (l.Address == "[::]:80") {
+			if l.Given != (l.Address == "[::]:80") || (l.Slots == 4) != (l.Address == "127.0.0.1:1001") {
 				t.Errorf("%s: %+v", c.name, l)
 			}
 		}
@@ -117,5 +117,66 @@ func TestFollowsPlan(t *testing.T) {
 	}
 	if a.follow(&runningPlan{Plan: &conf.Plan{File: "/other"}}); a.Plan != nil || len(a.Mistakes) != 1 {
 		t.Errorf("another file: %+v", a)
+	}
+}
+
+// TestKeepIssuance shows that a plan goes on with the registrar that runs, and says what would take
+// another one.
+func TestKeepIssuance(t *testing.T) {
+	planOf := func(r *conf.Registrar, acme *conf.ACME) *conf.Plan {
+		plan := &conf.Plan{Registrar: r, Users: conf.Users{Registrar: conf.ID{UID: 7, GID: 7}}}
+		if plan.Keeper.ACME = acme; acme != nil {
+			plan.Keeper.Certificates = []conf.Certificate{{ACME: true, Where: conf.Place{Key: "site.host"}}}
+		}
+		return plan
+	}
+	runs, folder := &conf.Registrar{CA: "https://ca.test", HTTP: true}, &conf.ACME{Folder: "/state/certificates"}
+	for _, c := range []struct {
+		name      string
+		was, plan *conf.Plan
+		want      []string // keys of what is refused
+	}{
+		{"neither", planOf(nil, nil), planOf(nil, nil), nil},
+		{"the first", planOf(nil, nil), planOf(runs, folder), []string{"site.host"}},
+		{"the last is gone", planOf(runs, folder), planOf(nil, nil), nil},
+		{"in memory now", planOf(runs, folder), planOf(&conf.Registrar{CA: runs.CA, HTTP: true}, &conf.ACME{}), nil},
+		{"another CA", planOf(runs, folder), planOf(&conf.Registrar{CA: "https://other.test", HTTP: true}, folder), []string{"tls.ca"}},
+		{"no challenge", planOf(runs, folder), planOf(&conf.Registrar{CA: runs.CA}, folder), []string{"listen"}},
+	} {
+		var refused []string
+		for _, mistake := range (&runningPlan{Plan: c.was}).keepIssuance(c.plan) {
+			refused = append(refused, mistake.Key)
+		}
+		if !slices.Equal(refused, c.want) {
+			t.Errorf("%s: refused %q, want %q", c.name, refused, c.want)
+		}
+		if c.was.Registrar != nil && (c.plan.Registrar != runs || c.plan.Keeper.ACME != folder) {
+			t.Errorf("%s: another registrar", c.name)
+		}
+	}
+}
+
+// TestLastingSlots shows that UDP sockets are bound at the start alone.
+func TestLastingSlots(t *testing.T) {
+	planOf := func(h3 bool, workers int) *conf.Plan {
+		return &conf.Plan{Core: conf.Core{H3: h3}, Workers: workers}
+	}
+	for _, c := range []struct {
+		was, now *conf.Plan
+		want     string // key of what is refused
+	}{
+		{planOf(true, 2), planOf(true, 1), ""},
+		{planOf(true, 2), planOf(true, 3), "workers"},
+		{planOf(false, 2), planOf(false, 3), ""},
+		{planOf(false, 2), planOf(true, 2), "listen.h3"},
+		{planOf(true, 2), planOf(false, 2), "listen.h3"},
+	} {
+		key := ""
+		for _, mistake := range (&runningPlan{Plan: c.was}).lasting(c.now) {
+			key += mistake.Key
+		}
+		if key != c.want {
+			t.Errorf("%t %d to %t %d: %q, want %q", c.was.Core.H3, c.was.Workers, c.now.Core.H3, c.now.Workers, key, c.want)
+		}
 	}
 }

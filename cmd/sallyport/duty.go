@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"sallyport/cmd/internal/jail"
@@ -113,17 +111,6 @@ func wardenArgs(name string, gifts sockets.Gifts) []string {
 
 // readDuty is what seal has written.
 func readDuty(gifts sockets.Gifts) (*duty, error) {
-	fd, err := gifts.FD("duty")
-	if err != nil {
-		return nil, err
-	}
-	text, err := sockets.ReadSealed(fd)
-	if err != nil {
-		return nil, err
-	}
 	d := new(duty)
-	if err := json.Unmarshal(text, d); err != nil {
-		return nil, fmt.Errorf("warden: duty: %w", err)
-	}
-	return d, nil
+	return d, gifts.Decode("duty", d)
 }

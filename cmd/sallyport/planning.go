@@ -47,22 +47,15 @@ func answerInquiry(args []string) error {
 		return err
 	}
 	var q inquiry
-	fd, err := gifts.FD("question")
+	if err := gifts.Decode("question", &q); err != nil {
+		return err
+	}
+	text, err := json.Marshal(q.answer(gifts))
 	if err != nil {
 		return err
 	}
-	text, err := sockets.ReadSealed(fd)
-	if err == nil {
-		err = json.Unmarshal(text, &q)
-	}
+	fd, err := gifts.FD("answer")
 	if err != nil {
-		return err
-	}
-	a := q.answer(gifts)
-	if text, err = json.Marshal(a); err != nil {
-		return err
-	}
-	if fd, err = gifts.FD("answer"); err != nil {
 		return err
 	}
 	_, err = os.NewFile(uintptr(fd), "answer").Write(text)

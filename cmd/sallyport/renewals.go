@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -65,16 +64,8 @@ func markOf(stat *unix.Stat_t) string {
 
 // follow takes a table on, as it was given.
 func (r *renewals) follow(table int, gifts sockets.Gifts) error {
-	fd, err := gifts.FD("plan")
-	if err != nil {
-		return err
-	}
-	text, err := sockets.ReadSealed(fd)
-	if err != nil {
-		return err
-	}
 	var plan conf.Keeper
-	if err := json.Unmarshal(text, &plan); err != nil {
+	if err := gifts.Decode("plan", &plan); err != nil {
 		return err
 	}
 	if r.plans == nil {
@@ -83,7 +74,8 @@ func (r *renewals) follow(table int, gifts sockets.Gifts) error {
 	r.plans[table] = plan
 	for _, file := range filesOf(plan) {
 		var stat unix.Stat_t
-		if fd, err = gifts.FD(file.Gift); err == nil {
+		fd, err := gifts.FD(file.Gift)
+		if err == nil {
 			err = unix.Fstat(fd, &stat)
 		}
 		if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -34,14 +33,7 @@ func isOfList(gift sockets.Gift) bool {
 
 // readTargets reads the list among the gifts of a plan.
 func readTargets(gifts sockets.Gifts) (targets []dialTarget, err error) {
-	fd, err := gifts.FD("sockets")
-	if err != nil {
-		return nil, err
-	}
-	text, err := sockets.ReadSealed(fd)
-	if err == nil {
-		err = json.Unmarshal(text, &targets)
-	}
+	err = gifts.Decode("sockets", &targets)
 	for i := 0; i < len(targets) && err == nil; i++ {
 		if t := &targets[i]; t.Folder != "" {
 			var folder int
@@ -137,12 +129,8 @@ func readPaths(descriptors []int) (paths []string, err error) {
 	if len(descriptors) != 1 {
 		return nil, errors.New("a list that is none")
 	}
-	text, err := sockets.ReadSealed(descriptors[0])
-	if err != nil {
-		return nil, err
-	}
 	var targets []dialTarget
-	if err := json.Unmarshal(text, &targets); err != nil {
+	if err := (sockets.Gifts{{Name: "sockets", FD: descriptors[0]}}).Decode("sockets", &targets); err != nil {
 		return nil, err
 	}
 	for _, target := range targets {
