@@ -90,18 +90,23 @@ func bindTCP(where Address) (int, error) {
 	return fd, nil
 }
 
-// bindStream makes a TCP socket that is bound and does not listen yet.
+// bindStream makes a TCP socket that is bound and does not listen yet. Connections of a
+// predecessor in TIME_WAIT must not keep the port from it.
 func bindStream(where Address) (int, error) {
+	return bindInet(where, unix.SOCK_STREAM, unix.SO_REUSEADDR)
+}
+
+// bindInet makes a socket of IPv4 or IPv6 that shares its port with others as sharing says.
+func bindInet(where Address, kind, sharing int) (int, error) {
 	family := unix.AF_INET6
 	if where.TCP.Addr().Is4() {
 		family = unix.AF_INET
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, err
 	}
-	// Connections of a predecessor in TIME_WAIT must not keep the port from us.
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, sharing, 1)
 	if err == nil && family == unix.AF_INET6 {
 		only := 1
 		if where.Dual {

@@ -58,7 +58,7 @@ func BindSlots(wanted Address, address string, n int) (Slots, error) {
 	}
 	var slots Slots
 	for range n {
-		fd, err := bindSlot(bound, wanted.Dual)
+		fd, err := bindSlot(Address{TCP: bound, Dual: wanted.Dual})
 		if err != nil {
 			CloseAll(slots)
 			return nil, &slotError{address, err}
@@ -88,30 +88,15 @@ func (e *slotError) Hint() string {
 	return "write h3 = false in [listen]"
 }
 
-func bindSlot(where netip.AddrPort, dual bool) (int, error) {
-	family := unix.AF_INET6
-	if where.Addr().Is4() {
-		family = unix.AF_INET
-	}
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+func bindSlot(where Address) (int, error) {
+	fd, err := bindInet(where, unix.SOCK_DGRAM, unix.SO_REUSEPORT)
 	if err != nil {
 		return -1, err
-	}
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-	if err == nil && family == unix.AF_INET6 {
-		only := 1
-		if dual {
-			only = 0
-		}
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only)
 	}
 	for _, size := range []struct{ force, plain int }{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
 		if err == nil && unix.SetsockoptInt(fd, unix.SOL_SOCKET, size.force, slotBuffer) != nil {
 			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, size.plain, slotBuffer) // as much as net.core.rmem_max lets
 		}
-	}
-	if err == nil {
-		err = unix.Bind(fd, Address{TCP: where}.sockaddr())
 	}
 	if err != nil {
 		unix.Close(fd)
