@@ -181,7 +181,7 @@ func TestMakeAppFolder(t *testing.T) {
 
 // TestStageArguments shows that a stage reads what start writes.
 func TestStageArguments(t *testing.T) {
-	s := stage{Role: jail.App, Sandbox: "full", Who: conf.ID{UID: 7, GID: 8, Groups: []int{8, 27}}}
+	s := stage{Role: jail.App, Sandbox: "full", Who: conf.ID{UID: 7, GID: 8, Groups: []int{8, 27}}, gifts: sockets.Gifts{{Name: "app", FD: 3}}}
 	text, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
@@ -190,17 +190,16 @@ func TestStageArguments(t *testing.T) {
 		args []string
 		fine bool
 	}{
-		{[]string{"", string(text), "/bin/app", "app", "\xff"}, true},
+		{[]string{"app,stage-stdout", string(text), "/bin/app", "app", "\xff"}, true},
 		{[]string{"", string(text), "", "app"}, false},
 		{[]string{"", string(text), "/bin/app"}, false},
 		{[]string{"", "nonsense", "/bin/app", "app"}, false},
-		{[]string{"no gift!", string(text), "/bin/app", "app"}, false},
 	} {
 		got, err := parseStage(c.args)
 		if (err == nil) != c.fine {
 			t.Errorf("%q: %v", c.args, err)
 		}
-		if s.program = (jail.Program{Path: "/bin/app", Argv: []string{"app", "\xff"}}); c.fine && !reflect.DeepEqual(got, s) {
+		if s.program = (jail.Program{Path: "/bin/app", Argv: []string{"app", "\xff"}, Stdout: 4}); c.fine && !reflect.DeepEqual(got, s) {
 			t.Errorf("%q: %+v", c.args, got)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -130,25 +131,22 @@ func logFailure(log *slog.Logger, message string, err error) {
 	log.Error(message, "error", err)
 }
 
-// parseStage reads the arguments that start wrote, and takes the gifts.
+// parseStage reads the arguments that start wrote, and finds the gifts: the program checks their
+// names, and the door that they are open.
 func parseStage(args []string) (stage, error) {
 	if len(args) < 4 {
 		return stage{}, errors.New("stage: is started by sallyport run, not by hand")
 	}
-	gifts, err := sockets.TakeGifts(args[0])
 	s := stage{program: jail.Program{Path: args[2], Argv: args[3:]}}
-	if err == nil {
-		err = json.Unmarshal([]byte(args[1]), &s)
-	}
-	if err != nil {
+	if err := json.Unmarshal([]byte(args[1]), &s); err != nil {
 		return stage{}, fmt.Errorf("stage: %w", err)
 	}
 	own := s.own()
-	for _, gift := range gifts {
-		if fd := own[gift.Name]; fd != nil {
-			*fd = gift.FD
+	for i, name := range strings.Split(args[0], ",") {
+		if fd := own[name]; fd != nil {
+			*fd = sockets.FirstGift + i
 		} else {
-			s.gifts = append(s.gifts, gift)
+			s.gifts = append(s.gifts, sockets.Gift{Name: name, FD: sockets.FirstGift + i})
 		}
 	}
 	if s.program.Path == "" && s.program.FD == 0 {
