@@ -34,11 +34,10 @@ type dialer struct {
 	ended chan struct{}  // closed when TERM has come and the last link has gone
 }
 
-// A dialTarget is a socket of the plan. Boot has opened the folder where the way to it
-// is closed to the user of the cores, and to itself not.
+// A dialTarget is a socket of the plan.
 type dialTarget struct {
 	Path   string
-	Folder string `json:",omitempty"` // gift; "": Path leads there
+	Folder string `json:",omitempty"` // gift, if boot has opened it; else Path leads there
 }
 
 // dialerCommand is the whole life of a dialer:

@@ -58,6 +58,8 @@ type answer struct {
 	Refused   string            // why the arguments of serve, or a reload, are
 	Keeper    bool              // there is one
 	Addresses []sockets.Address // to bind, as the listeners of Main
+	Targets   []dialTarget      // all sockets of apps
+	Folders   []string          // of these, to which the way may be closed: the gifts folder0, folder1, ...
 	Spools    int               // files that are to be made for bodies
 	Authority bool              // the keeper has yet to be given the internal CA's files
 

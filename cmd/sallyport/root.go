@@ -68,36 +68,6 @@ func (b *boot) startMason(self int, main *duty) (sockets.Gifts, error) {
 	return append(gifts, sockets.Gifts{{Name: s.Leash, FD: hold}, {Name: "mason", FD: ours}}...), nil
 }
 
-// socketsOf are the sockets of all apps, in the order in which their members are numbered.
-func socketsOf(plan *conf.Plan) (paths []string) {
-	for i := range plan.Core.Apps {
-		paths = append(paths, plan.Core.Apps[i].Sockets...)
-	}
-	return paths
-}
-
-// dialTargets are the sockets as the dialer finds them. Where the way to a folder is closed
-// to the user of the cores, as to a home without x for others, and the folder itself
-// is not, boot opens it: the socket's own mode still counts.
-func dialTargets(paths []string, users conf.Users) (targets []dialTarget, gifts sockets.Gifts) {
-	known := map[string]string{}
-	for _, path := range paths {
-		target := dialTarget{Path: path}
-		folder := filepath.Dir(path)
-		name, seen := known[folder]
-		if !seen && users.Switch {
-			if fd := openClosed(folder, users.Core); fd >= 0 {
-				name = fmt.Sprintf("folder%d", len(gifts))
-				gifts = append(gifts, sockets.Gift{Name: name, FD: fd})
-			}
-			known[folder] = name
-		}
-		target.Folder = name
-		targets = append(targets, target)
-	}
-	return targets, gifts
-}
-
 // openClosed opens a folder that who could not come to, and may enter. It is -1 for others.
 func openClosed(folder string, who conf.ID) int {
 	enter := func(path string) (err error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,10 +20,34 @@ import (
 // is what a table of certificates is to the keeper, and takes the same way. The mason has
 // all folders of plans that cores live of in the one root.
 
-// packSockets makes the list of a plan, and opens what only its maker may.
-func (b *boot) packSockets() (sockets.Gifts, error) {
-	targets, gifts := dialTargets(socketsOf(b.Plan), b.Plan.Users)
-	list, err := sealJSON("sockets", targets)
+// findTargets lists the sockets of all apps, in the order in which their members are numbered, and
+// their folders.
+func (a *answer) findTargets() {
+	for i := range a.Plan.Core.Apps {
+		for _, path := range a.Plan.Core.Apps[i].Sockets {
+			folder := filepath.Dir(path)
+			at := slices.Index(a.Folders, folder)
+			if at < 0 {
+				at, a.Folders = len(a.Folders), append(a.Folders, folder)
+			}
+			a.Targets = append(a.Targets, dialTarget{Path: path, Folder: rowName("folder", at)})
+		}
+	}
+	if !a.Plan.Users.Switch {
+		a.Folders = nil // all ways are those of whoever asks
+	}
+}
+
+// packSockets makes the list of a plan. Where the way to a folder is closed to the user of the
+// cores, as to a home without x for others, and the folder itself is not, boot opens it: the
+// socket's own mode still counts.
+func (b *boot) packSockets() (gifts sockets.Gifts, err error) {
+	for i, folder := range b.Folders {
+		if fd := openClosed(folder, b.Plan.Users.Core); fd >= 0 {
+			gifts = append(gifts, sockets.Gift{Name: rowName("folder", i), FD: fd})
+		}
+	}
+	list, err := sealJSON("sockets", b.Targets)
 	return append(gifts, sockets.Gift{Name: "sockets", FD: list}), err
 }
 
@@ -34,10 +59,9 @@ func isOfList(gift sockets.Gift) bool {
 // readTargets reads the list among the gifts of a plan.
 func readTargets(gifts sockets.Gifts) (targets []dialTarget, err error) {
 	err = gifts.Decode("sockets", &targets)
-	for i := 0; i < len(targets) && err == nil; i++ {
-		if t := &targets[i]; t.Folder != "" {
-			var folder int
-			folder, err = gifts.FD(t.Folder)
+	for i := range targets {
+		t := &targets[i]
+		if folder, err := gifts.FD(t.Folder); err == nil {
 			t.Path = fmt.Sprintf("/proc/self/fd/%d%s", folder, t.Path[strings.LastIndexByte(t.Path, '/'):])
 		}
 	}
