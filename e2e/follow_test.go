@@ -430,15 +430,20 @@ func TestHangUp(t *testing.T) {
 
 // TestReloadWorkers: there may be more cores, and fewer.
 func TestReloadWorkers(t *testing.T) {
-	s, h := reloadable(t, "workers = 1\ndrain = { requests = \"20s\" }", "gunicorn-gthread")
+	s, h := reloadable(t, "workers = 4\ndrain = { requests = \"20s\" }", "gunicorn-gthread")
 	content, err := os.ReadFile(s.path("sallyport.toml"))
 	s.must(err)
 	c := s.crowdOn(h)
 	for i, workers := range []int{3, 2, 4, 1} {
-		s.write("sallyport.toml", strings.Replace(string(content), "workers = 1", fmt.Sprint("workers = ", workers), 1))
+		s.write("sallyport.toml", strings.Replace(string(content), "workers = 4", fmt.Sprint("workers = ", workers), 1))
 		s.follows(2 + i)
 		c.more(t, 30)
 	}
 	c.finish(t)
 	named(t, "sallyport-core")
+	s.write("sallyport.toml", strings.Replace(string(content), "workers = 4", "workers = 5", 1))
+	out, code := s.shell("sallyport reload -c sallyport.toml")
+	if code != 1 || !strings.Contains(out, "workers: is 5, and the service has UDP sockets for 4") {
+		t.Errorf("%d, %s", code, out)
+	}
 }

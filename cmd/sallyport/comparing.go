@@ -56,7 +56,7 @@ func (q *inquiry) readRunning(gifts sockets.Gifts) (*runningPlan, error) {
 
 // follow makes of the answer for a start the one for a reload: without what there is already.
 func (a *answer) follow(was *runningPlan) {
-	if a.Mistakes = append(was.lasting(a.Plan), was.keepIssuance(a.Plan)...); len(a.Mistakes) > 0 {
+	if a.Mistakes = slices.Concat(was.lasting(a.Plan), was.lastingSlots(a.Plan, a.Main.Listeners), was.keepIssuance(a.Plan)); len(a.Mistakes) > 0 {
 		a.Plan = nil
 		return
 	}
@@ -161,16 +161,32 @@ func (r *runningPlan) lasting(plan *conf.Plan) (mistakes []conf.Mistake) {
 			Hint:  "it needs a restart",
 		})
 	}
-	if was.Core.H3 != plan.Core.H3 {
-		refuse("listen.h3", fmt.Sprintf("is %t, and the service was started with %t", plan.Core.H3, was.Core.H3), "")
-	}
-	if plan.Core.H3 && plan.Workers > was.Workers {
-		refuse("workers", fmt.Sprintf("is %d, and the service has UDP sockets for %d", plan.Workers, was.Workers), "")
-	}
 	if !same(was.Managed, plan.Managed) {
 		refuse("app", "an app that sallyport starts has changed", "it needs a restart")
 	}
 	return mistakes
+}
+
+// lastingSlots are the changes of HTTP/3 that no reload can make of listeners that stay: UDP sockets
+// are bound once beside each, in order.
+func (r *runningPlan) lastingSlots(plan *conf.Plan, listeners []listening) []conf.Mistake {
+	const hint = "it needs a restart; or write what it was"
+	for _, wanted := range listeners {
+		for _, has := range r.Bound {
+			if has.Text != wanted.Text || !has.Secure || !wanted.Secure || has.Given {
+				continue
+			}
+			if is, was := wanted.Slots > 0, has.Slots > 0; is != was {
+				what := fmt.Sprintf("is %t, and the service was started with %t", is, was)
+				return []conf.Mistake{{Place: plan.WhereOf("listen.h3"), What: what, Hint: hint}}
+			}
+			if wanted.Slots > has.Slots {
+				what := fmt.Sprintf("is %d, and the service has UDP sockets for %d", plan.Workers, has.Slots/board.Generations)
+				return []conf.Mistake{{Place: plan.WhereOf("workers"), What: what, Hint: hint}}
+			}
+		}
+	}
+	return nil
 }
 
 // keepIssuance has a new plan go on with the registrar that runs, if one does, and says what

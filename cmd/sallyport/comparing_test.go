@@ -156,27 +156,26 @@ func TestKeepIssuance(t *testing.T) {
 	}
 }
 
-// TestLastingSlots shows that UDP sockets are bound at the start alone.
+// TestLastingSlots shows that the UDP sockets of a listener that stays are those of the start.
 func TestLastingSlots(t *testing.T) {
-	planOf := func(h3 bool, workers int) *conf.Plan {
-		return &conf.Plan{Core: conf.Core{H3: h3}, Workers: workers}
-	}
 	for _, c := range []struct {
-		was, now *conf.Plan
+		was, now listening
 		want     string // key of what is refused
 	}{
-		{planOf(true, 2), planOf(true, 1), ""},
-		{planOf(true, 2), planOf(true, 3), "workers"},
-		{planOf(false, 2), planOf(false, 3), ""},
-		{planOf(false, 2), planOf(true, 2), "listen.h3"},
-		{planOf(true, 2), planOf(false, 2), "listen.h3"},
+		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443", Secure: true, Slots: 4}, ""},
+		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443", Secure: true, Slots: 12}, "workers"},
+		{listening{Text: ":443", Secure: true}, listening{Text: ":443", Secure: true, Slots: 8}, "listen.h3"},
+		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443", Secure: true}, "listen.h3"},
+		{listening{Text: ":443", Secure: true, Given: true}, listening{Text: ":443", Secure: true, Slots: 8}, ""},
+		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":8443", Secure: true, Slots: 12}, ""},
+		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443"}, ""},
 	} {
 		key := ""
-		for _, mistake := range (&runningPlan{Plan: c.was}).lasting(c.now) {
+		for _, mistake := range (&runningPlan{Bound: []listening{c.was}}).lastingSlots(&conf.Plan{}, []listening{c.now}) {
 			key += mistake.Key
 		}
 		if key != c.want {
-			t.Errorf("%t %d to %t %d: %q, want %q", c.was.Core.H3, c.was.Workers, c.now.Core.H3, c.now.Workers, key, c.want)
+			t.Errorf("%+v to %+v: %q, want %q", c.was, c.now, key, c.want)
 		}
 	}
 }
