@@ -167,7 +167,7 @@ func (b *boot) launch() error {
 // seal adds to the gifts of the main warden its duty, and the plan for the next reload.
 func (b *boot) seal(gifts sockets.Gifts) (sockets.Gifts, error) {
 	b.Main.Core = &b.Plan.Core
-	running, err := sealJSON("running", runningPlan{Version: version(), Plan: b.Plan, Bound: b.Main.Listeners, Keeper: b.Keeper})
+	running, err := sealJSON("running", runningPlan{Version: b.Version, Plan: b.Plan, Bound: b.Main.Listeners, Keeper: b.Keeper})
 	if err != nil {
 		return nil, err
 	}

@@ -57,6 +57,7 @@ type answer struct {
 	Control   string            // where the control socket is by default
 	Refused   string            // why the arguments of serve, or a reload, are
 	Keeper    bool              // there is one
+	Version   string            // of this sallyport, for the next reload
 	Addresses []sockets.Address // to bind, as the listeners of Main
 	Targets   []dialTarget      // all sockets of apps
 	Folders   []string          // of these, to which the way may be closed: the gifts folder0, folder1, ...

@@ -168,7 +168,7 @@ func (a *answer) complete(at conf.Surroundings) {
 		a.Main.Listeners = append(a.Main.Listeners, listener)
 	}
 	a.findTargets()
-	a.Keeper, a.Authority = len(plan.Keeper.Certificates) > 0, plan.Keeper.Authority != nil
+	a.Version, a.Keeper, a.Authority = version(), len(plan.Keeper.Certificates) > 0, plan.Keeper.Authority != nil
 	a.Spools = plan.Workers * board.Generations
 	if plan.Core.Spool.Folder == "" {
 		for row := range a.Spools {

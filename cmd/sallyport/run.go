@@ -58,13 +58,8 @@ func begin(a answer) int {
 		return exitMistake
 	}
 	b := &boot{answer: a, log: log}
-	mistakes := slices.Concat(checkIDs(a.IDs), limitFiles(a.Plan), a.Unfit)
-	mistakes = append(mistakes, b.bind(given)...)
-	mistakes = append(mistakes, b.openSpools()...)
-	mistakes = append(mistakes, b.makeApps()...)
-	mistakes = append(mistakes, b.openFiles()...)
-	mistakes = append(mistakes, b.openAuthority()...)
-	mistakes = append(mistakes, b.openIssuance()...)
+	mistakes := slices.Concat(checkIDs(a.IDs), limitFiles(a.Plan), a.Unfit,
+		b.bind(given), b.openSpools(), b.makeApps(), b.openFiles(), b.openAuthority(), b.openIssuance())
 	if len(mistakes) == 0 {
 		mistakes = append(b.writePID(), b.openLog()...)
 	}
