@@ -21,15 +21,7 @@ func (b *boot) openIssuance() []conf.Mistake {
 	if r == nil {
 		return nil
 	}
-	mistakes := b.openFolders(r)
-	for _, file := range b.Account {
-		fd, err := file.open(b.Plan.Users.Registrar.GID)
-		if err != nil {
-			mistakes = append(mistakes, mistakeOf(file.Where, err))
-			continue
-		}
-		b.registrar = append(b.registrar, sockets.Gift{Name: file.Gift, FD: fd})
-	}
+	mistakes := append(b.openFolders(r), openAll(b.Account, b.Plan.Users.Registrar.GID, &b.registrar)...)
 	ours, theirs, err := sockets.Link()
 	if err != nil {
 		return append(mistakes, conf.Mistake{Place: r.Where, What: err.Error()})

@@ -72,14 +72,18 @@ func (b *boot) bind(given *sockets.Given) (mistakes []conf.Mistake) {
 
 // openFiles opens the files of all certificates for the keeper.
 func (b *boot) openFiles() []conf.Mistake {
-	var mistakes []conf.Mistake
-	for _, file := range b.Files {
-		fd, err := file.open(b.Plan.Users.Keeper.GID)
+	return openAll(b.Files, b.Plan.Users.Keeper.GID, &b.files)
+}
+
+// openAll opens files for somebody with a group, as gifts.
+func openAll(files []keeperFile, group int, gifts *sockets.Gifts) (mistakes []conf.Mistake) {
+	for _, file := range files {
+		fd, err := file.open(group)
 		if err != nil {
 			mistakes = append(mistakes, mistakeOf(file.Where, err))
 			continue
 		}
-		b.files = append(b.files, sockets.Gift{Name: file.Gift, FD: fd})
+		*gifts = append(*gifts, sockets.Gift{Name: file.Gift, FD: fd})
 	}
 	return mistakes
 }
