@@ -161,8 +161,16 @@ func (c checker) check(names string, log zerolog.Logger) error {
 		}
 		return keeper.Check(some, files, keeper.AuthorityFiles{}, log)
 	}
-	plan, files, kept, err := readTable(gifts, gifts, nil)
+	plan, err := readPlan(gifts)
 	if err != nil {
+		return err
+	}
+	if _, err := gifts.FD("secret"); err != nil {
+		plan.Authority = nil // it is the running keeper's
+	}
+	files, noFiles := filesOf(gifts, plan.Certificates, nil)
+	kept, noAuthority := authorityOf(gifts, plan.Authority)
+	if err := errors.Join(noFiles, noAuthority); err != nil {
 		return err
 	}
 	return keeper.Check(plan, files, kept, log)

@@ -23,9 +23,6 @@ func (b *boot) parcel() (parcel int, mistakes []conf.Mistake, err error) {
 	if len(mistakes) > 0 {
 		return -1, mistakes, nil
 	}
-	if err := b.checkKeys(); err != nil {
-		return -1, nil, err
-	}
 	parcel, err = b.pack()
 	return parcel, nil, err
 }
@@ -35,25 +32,12 @@ var errKeys = errors.New("not reloaded: see above; what runs serves on")
 
 // checkKeys has a keeper read certificates and keys, under the keeper's user and in its
 // jail: root reads no key. It says itself what is wrong with them.
-func (b *boot) checkKeys() error {
-	if len(b.Plan.Keeper.Certificates) == 0 {
-		return nil
-	}
+func (b *boot) checkKeys(gifts sockets.Gifts) error {
 	program, err := findProgram("sallyport-keeper")
 	if err != nil {
 		return err
 	}
 	defer unix.Close(program)
-	plan := b.Plan.Keeper
-	if !b.Authority {
-		plan.Authority = nil // it is the running keeper's
-	}
-	part, err := sealJSON("keeper", plan)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(part)
-	gifts := append(sockets.Gifts{{Name: "plan", FD: part}}, b.files...)
 	s := stage{
 		Role: jail.Keeper, Sandbox: b.Plan.Sandbox, Who: b.Plan.Users.Keeper, gifts: gifts, dies: true,
 		program: jail.Program{FD: program, Argv: []string{"sallyport-keeper", "--check", "--gifts", gifts.Names()}},
@@ -95,13 +79,18 @@ func (b *boot) pack() (int, error) {
 	return sockets.Pack(gifts)
 }
 
-// packTable makes the parcel within, which is for the keeper alone.
+// packTable makes the parcel within, which is for the keeper alone, once the keys are checked.
 func (b *boot) packTable() (int, error) {
 	part, err := sealJSON("keeper", b.Plan.Keeper)
 	if err != nil {
 		return -1, err
 	}
-	return sockets.Pack(append(sockets.Gifts{{Name: "plan", FD: part}}, b.files...))
+	defer unix.Close(part)
+	gifts := append(sockets.Gifts{{Name: "plan", FD: part}}, b.files...)
+	if err := b.checkKeys(gifts); err != nil {
+		return -1, err
+	}
+	return sockets.Pack(gifts)
 }
 
 // withdraw closes what an offer has bound that was not taken, and removes what would be
