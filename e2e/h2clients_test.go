@@ -294,7 +294,7 @@ func (c *h2Tunnel) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestH2Browser has Chromium load a page of 200 things and open a WebSocket, all on one
+// TestH2Browser has Chromium load a page of 200 things, send 10 MiB, read a streamed answer and open a WebSocket, all on one
 // connection of HTTP/2.
 func TestH2Browser(t *testing.T) {
 	chromium := tool(t, "chromium")
@@ -315,7 +315,7 @@ func TestH2Browser(t *testing.T) {
 			t.Log(said)
 		}
 	})
-	const want = "/report?ok=200&h2=200&ws=hello"
+	const want = "/report?ok=200&h2=200&ws=hello&sent=10485760&came=one-two-three"
 	if !until(6*patience, func() bool { return len(h.find("request answered", "target=/report*")) > 0 }) {
 		t.Fatal("the browser reports nothing")
 	}

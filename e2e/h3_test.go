@@ -79,8 +79,8 @@ func (v *h3Visitor) ask(path string) (string, error) {
 	return string(text), err
 }
 
-// TestH3Go has quic-go's client send and fetch what is small and what is long, and learn of
-// HTTP/3 over HTTP/2.
+// TestH3Go has quic-go's client send and fetch what is small, what is long and what is streamed, and learn
+// of HTTP/3 over HTTP/2.
 func TestH3Go(t *testing.T) {
 	s := newScene(t)
 	h := s.h3Shop("node", "")
@@ -112,7 +112,21 @@ func TestH3Go(t *testing.T) {
 		})
 	}
 	asking.Wait()
-	await(t, "the log", func() bool { return len(h.find("request answered", "protocol=HTTP/3")) == 100 })
+	if got, err := v.ask("/a"); err != nil || !strings.Contains(got, `"path":"/a"`) {
+		t.Errorf("%q: %v", got, err)
+	}
+	streamed, err := v.Get("https://shop.test/stream?name=go")
+	s.must(err)
+	defer streamed.Body.Close()
+	pieces := bufio.NewReader(streamed.Body)
+	if first, err := pieces.ReadString('\n'); first != "one\n" {
+		t.Errorf("first piece: %q, %v", first, err)
+	}
+	s.release("go")
+	if rest, err := io.ReadAll(pieces); string(rest) != "two\nthree\n" {
+		t.Errorf("the rest: %q, %v", rest, err)
+	}
+	await(t, "the log", func() bool { return len(h.find("request answered", "protocol=HTTP/3")) == 102 })
 	if v.dialled != 1 {
 		t.Errorf("%d connections", v.dialled)
 	}

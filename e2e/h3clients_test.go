@@ -108,7 +108,7 @@ func (c *h3Tunnel) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestH3Browser has Chromium load a page of 200 things over HTTP/3.
+// TestH3Browser has Chromium load a page of 200 things, send 10 MiB and read a streamed answer over HTTP/3.
 func TestH3Browser(t *testing.T) {
 	chromium := tool(t, "chromium")
 	s := newScene(t)
@@ -136,7 +136,7 @@ func TestH3Browser(t *testing.T) {
 	if got := len(h.find("request answered", "target=/thing*", "protocol=HTTP/3", "status=200")); got != 200 {
 		t.Errorf("%d of 200 over HTTP/3; it reports %v", got, h.find("request answered", "target=/report*"))
 	}
-	if len(h.find("request answered", "target=/report?ok=200&h2=0&ws=hello")) != 1 {
+	if len(h.find("request answered", "target=/report?ok=200&h2=0&ws=hello&sent=10485760&came=one-two-three")) != 1 {
 		t.Errorf("the browser reports %v", h.find("request answered", "target=/report*"))
 	}
 }

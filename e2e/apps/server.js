@@ -1,7 +1,7 @@
 // The node app of the end-to-end tests; wsgi.py says what it answers. Beyond
 // that, /abort ends the connection without an answer, /broken (?length or
 // ?chunked) in the middle of one, and whatever comes after an upgrade to
-// anything but a WebSocket is sent back; /page is for a browser. It listens on its argument, a socket or
+// anything but a WebSocket is sent back; /page is for a browser, which lets what waits go on by /go. It listens on its argument, a socket or
 // the number of a descriptor.
 const crypto = require("crypto");
 const fs = require("fs");
@@ -41,7 +41,8 @@ function broken(url, request, reply) {
   setTimeout(() => request.socket.destroy(), 50); // the first half is on its way
 }
 
-// The page asks for 200 things and opens a WebSocket, and says in the log how that went.
+// The page asks for 200 things, sends 10 MiB, reads an answer that waits for its word, opens a WebSocket,
+// and says in the log how that went.
 const page = `<!DOCTYPE html><script>(async () => {
   let ok = 0;
   await Promise.all([...Array(200).keys()].map(async (i) => {
@@ -50,10 +51,18 @@ const page = `<!DOCTYPE html><script>(async () => {
     ok += reply.ok;
   }));
   const h2 = performance.getEntriesByType("resource").filter((e) => e.name.includes("/thing") && e.nextHopProtocol === "h2").length;
+  const sent = Uint8Array.from({ length: 10 << 20 }, (_, i) => i ^ i >> 8 ^ i >> 16);
+  const echo = await (await fetch("/echo", { method: "POST", body: sent })).json();
+  const sum = [...new Uint8Array(await crypto.subtle.digest("SHA-256", sent))].map((b) => b.toString(16).padStart(2, "0")).join("");
+  const answer = (await fetch("/stream?name=browser")).body.pipeThrough(new TextDecoderStream()).getReader();
+  let came = (await answer.read()).value;
+  await fetch("/go?name=browser");
+  for (let next; !(next = await answer.read()).done;) came += next.value;
+  const all = "sent=" + (echo.sha256 === sum ? echo.length : "wrong") + "&came=" + came.trim().replaceAll("\\n", "-");
   const socket = new WebSocket("wss://" + location.host + "/ws");
   socket.onopen = () => socket.send("hello");
-  socket.onmessage = (e) => fetch("/report?ok=" + ok + "&h2=" + h2 + "&ws=" + e.data);
-  socket.onerror = () => fetch("/report?ok=" + ok + "&h2=" + h2 + "&ws=failed");
+  socket.onmessage = (e) => fetch("/report?ok=" + ok + "&h2=" + h2 + "&ws=" + e.data + "&" + all);
+  socket.onerror = () => fetch("/report?ok=" + ok + "&h2=" + h2 + "&ws=failed&" + all);
 })();</script>`;
 
 const app = http.createServer(async (request, reply) => {
@@ -65,6 +74,9 @@ const app = http.createServer(async (request, reply) => {
   let body, kind = "application/json";
   if (url.pathname === "/page") {
     [body, kind] = [page, "text/html"];
+  } else if (url.pathname === "/go") {
+    fs.writeFileSync(url.searchParams.get("name") + ".go", "");
+    [body, kind] = ["gone\n", "text/plain"];
   } else if (url.pathname === "/wait") {
     [body, kind] = [await meet(url.searchParams), "text/plain"];
   } else if (url.pathname === "/echo") {
