@@ -157,8 +157,11 @@
 //   - listen.advertise_port: the port of the first https address; 443 where that is no port.
 //   - listen.h2c, when true, lets clients of the addresses of http begin with HTTP/2, without
 //     a word before ("prior knowledge", RFC 9113, section 3.3). Over TLS it is offered always.
-//   - listen.h3 is UDP beside the addresses of https, as far as these are TCP that sallyport binds
-//     itself, and not with proxy_protocol. Answers over TLS say so (Alt-Svc) with advertise_port.
+//   - listen.h3 is UDP beside the addresses of https, as far as these are TCP, and not with
+//     proxy_protocol. Answers over TLS say so (Alt-Svc) with advertise_port. An address that is
+//     passed needs a UDP socket that is passed too (ListenDatagram=), which is not written: it is
+//     found by its address. One core reads it, and after a reload new clients stay with
+//     TCP until the last exchange that an older core has over HTTP/3 is over.
 //   - limits.streams, stream_resets and control_frames are for one connection of HTTP/2 or 3:
 //     requests at a time; streams that a client resets, and frames that carry neither a
 //     request nor a body, within 10 s. Who has more of the latter two is disconnected.

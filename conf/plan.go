@@ -71,9 +71,10 @@ type Listener struct {
 	Where   Place  // for the messages of a failed bind
 }
 
-// TakesQUIC reports whether UDP sockets may stand beside the listener.
+// TakesQUIC reports whether UDP sockets may stand beside the listener. Of one that is passed it is known
+// later.
 func (l Listener) TakesQUIC() bool {
-	return l.Secure && !strings.HasPrefix(l.Address, "unix:") && !strings.HasPrefix(l.Address, "fd:")
+	return l.Secure && !strings.HasPrefix(l.Address, "unix:")
 }
 
 // Core is the part of the plan that a core process is given: no path of a key, a

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -441,9 +442,10 @@ func TestReloadWorkers(t *testing.T) {
 	}
 	c.finish(t)
 	named(t, "sallyport-core")
-	s.write("sallyport.toml", strings.Replace(string(content), "workers = 4", "workers = 5", 1))
+	most := max(4, runtime.NumCPU())
+	s.write("sallyport.toml", strings.Replace(string(content), "workers = 4", fmt.Sprint("workers = ", most+1), 1))
 	out, code := s.shell("sallyport reload -c sallyport.toml")
-	if code != 1 || !strings.Contains(out, "workers: is 5, and the service has UDP sockets for 4") {
+	if code != 1 || !strings.Contains(out, fmt.Sprintf("workers: is %d, and the service has UDP sockets for %d", most+1, most)) {
 		t.Errorf("%d, %s", code, out)
 	}
 }

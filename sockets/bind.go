@@ -27,12 +27,15 @@ type Listener struct {
 // name or is bound there, else a new socket. A failure names what an operator needs
 // to know as a BindError.
 func Bind(wanted Address, given *Given) (Listener, error) {
-	if fd, found := given.take(wanted); found {
+	if fd, found := given.take(wanted, false); found {
 		listener, err := adopt(fd)
 		if err != nil {
 			return Listener{}, fmt.Errorf("sockets: take over %v: descriptor %d: %w", wanted, fd, err)
 		}
 		return listener, nil
+	}
+	if err := given.notListener(wanted); err != nil {
+		return Listener{}, err
 	}
 	fd, err := bind(wanted)
 	if err != nil {

@@ -24,10 +24,11 @@ type Given struct {
 
 // An inherited descriptor is one that was open when we began.
 type inherited struct {
-	name  string // from LISTEN_FDNAMES; "unknown" without
-	fd    int
-	where Address // zero when it is no socket of ours
-	taken bool
+	name     string // from LISTEN_FDNAMES; "unknown" without
+	fd       int
+	where    Address // zero when it is no socket of ours
+	datagram bool    // it is no listener, and may be for QUIC
+	taken    bool
 }
 
 // TakeGiven receives the descriptors that LISTEN_FDS, LISTEN_PID and
@@ -44,13 +45,14 @@ func TakeGiven(env func(string) string) (*Given, error) {
 		if err := closeOnExec(fd); err != nil {
 			return nil, fmt.Errorf("sockets: LISTEN_FDS: descriptor %d (%s): %w", fd, name, err)
 		}
-		// What is no socket can still be named, and is refused then: adopt. A UDP socket may
-		// have the address of a listener, and is none.
-		var where Address
-		if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind == unix.SOCK_STREAM {
-			where, _ = boundAddress(fd)
+		// What is no socket can still be named, and is refused then: adopt.
+		where, _ := boundAddress(fd)
+		kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+		datagram := err == nil && kind == unix.SOCK_DGRAM && where.TCP.IsValid()
+		if err == nil && kind != unix.SOCK_STREAM && !datagram {
+			where = Address{}
 		}
-		given.passed = append(given.passed, inherited{name: name, fd: fd, where: where})
+		given.passed = append(given.passed, inherited{name: name, fd: fd, where: where, datagram: datagram})
 	}
 	return given, nil
 }
@@ -87,8 +89,9 @@ func parseGiven(pid, count, names string, self int) ([]string, error) {
 }
 
 // take returns a descriptor that was passed under the name, or is bound to the
-// address, that is wanted. Each is taken once.
-func (g *Given) take(wanted Address) (fd int, found bool) {
+// address, that is wanted. Each is taken once. A UDP socket may have the name or the address of a
+// listener, and is none.
+func (g *Given) take(wanted Address, datagram bool) (fd int, found bool) {
 	if g == nil {
 		return -1, false
 	}
@@ -96,12 +99,52 @@ func (g *Given) take(wanted Address) (fd int, found bool) {
 		passed := &g.passed[i]
 		byName := wanted.Given != "" && wanted.Given == passed.name
 		byAddress := wanted.Given == "" && passed.where != Address{} && wanted.matches(passed.where)
-		if !passed.taken && (byName || byAddress) {
+		if !passed.taken && passed.datagram == datagram && (byName || byAddress) {
 			passed.taken = true
 			return passed.fd, true
 		}
 	}
 	return -1, false
+}
+
+// notListener is why there is none for an address: a UDP socket alone has its name.
+func (g *Given) notListener(wanted Address) error {
+	if g == nil || wanted.Given == "" {
+		return nil
+	}
+	for _, passed := range g.passed {
+		if passed.datagram && passed.name == wanted.Given {
+			return &strayError{passed.name, passed.where.TCP.String(), "is no listener"}
+		}
+	}
+	return nil
+}
+
+// Stray is the error of a UDP socket that was passed and that no listener with TLS has the address of;
+// nil if there is none.
+func (g *Given) Stray() error {
+	if g == nil {
+		return nil
+	}
+	for _, passed := range g.passed {
+		if passed.datagram && !passed.taken {
+			return &strayError{passed.name, passed.where.TCP.String(), "has the address of no listener"}
+		}
+	}
+	return nil
+}
+
+// A strayError is a UDP socket that was passed and has no use.
+type strayError struct{ name, address, why string }
+
+func (e *strayError) Error() string {
+	return fmt.Sprintf("sockets: the UDP socket %s at %s, which was passed, %s", e.name, e.address, e.why)
+}
+
+// Hint is what to do about it.
+func (e *strayError) Hint() string {
+	return fmt.Sprintf("it belongs to the listener of https that has its address: write https = [%q], or pass a TCP socket "+
+		"too (ListenStream=) and name that one; the UDP socket is found by its address", e.address)
 }
 
 // Discard closes the descriptors that nothing asked for and returns their names:

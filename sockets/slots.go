@@ -38,17 +38,17 @@ const SlotsMax = 256
 // SlotGift is the gift that is a core's slot beside the listener called gift.
 func SlotGift(gift string) string { return gift + "udp" }
 
+// Lone reports whether there is one socket for all cores, which a supervisor has made: see lone.go.
+func (s Slots) Lone() bool { return len(s) == 1 }
+
 // SlotPrefix is what the ids of a slot's connections begin with.
 func SlotPrefix(slot int) []byte {
 	return []byte{byte(slot), slotTag1 ^ byte(slot), slotTag2 ^ byte(slot)}
 }
 
-// BindSlots binds n slots beside the TCP listener that the configuration has where wanted says, and
-// that is bound to address.
+// BindSlots binds n slots, more than one, beside the TCP listener that the configuration has where
+// wanted says, and that is bound to address.
 func BindSlots(wanted Address, address string, n int) (Slots, error) {
-	if n == 0 {
-		return nil, nil
-	}
 	bound, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("sockets: bind udp %s: %w", address, err)
@@ -93,16 +93,24 @@ func bindSlot(where Address) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	for _, size := range []struct{ force, plain int }{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
-		if err == nil && unix.SetsockoptInt(fd, unix.SOL_SOCKET, size.force, slotBuffer) != nil {
-			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, size.plain, slotBuffer) // as much as net.core.rmem_max lets
-		}
-	}
-	if err != nil {
+	if err := makeRoom(fd); err != nil {
 		unix.Close(fd)
 		return -1, err
 	}
 	return fd, nil
+}
+
+// makeRoom gives a socket room for packets.
+func makeRoom(fd int) error {
+	for _, size := range []struct{ force, plain int }{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, size.force, slotBuffer) == nil {
+			continue
+		}
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, size.plain, slotBuffer); err != nil { // as much as net.core.rmem_max lets
+			return err
+		}
+	}
+	return nil
 }
 
 // Steer has the kernel give every packet to the slot that its connection id names, and those of new

@@ -46,8 +46,10 @@ type front struct {
 	handshake time.Duration
 	log       zerolog.Logger
 	doors     []door
-	slots     []h3.Socket      // for QUIC
-	slotFDs   []int            // of these
+	slots     []h3.Socket   // for QUIC
+	slotFDs   []int         // of these
+	leaving   chan struct{} // closed by leave when no new connections are to come
+	leave     func()
 	listening []*loop.Listener // since open
 	garbage   garbage
 	silent    silents
@@ -84,7 +86,9 @@ func newFront(plan *conf.Core, shared *board.Board, arena *spool.Arena, gifts so
 		addresses: shared.Addresses(plan.Limits.ConnectionsPerAddress, plan.Limits.Rate),
 		handshake: plan.Limits.HeadTime,
 		log:       log,
+		leaving:   make(chan struct{}),
 	}
+	f.leave = sync.OnceFunc(func() { close(f.leaving) })
 	if plan.Limits.Rate > 0 {
 		forwarder.Admits = f.addresses.Ask
 	}
@@ -296,6 +300,7 @@ func (f *front) drain() {
 // apps, and returns a channel that is closed when the last connection is over.
 func (f *front) drained(end func()) <-chan struct{} {
 	over := make(chan struct{})
+	f.leave()
 	go f.drainAll(end, over)
 	return over
 }

@@ -62,10 +62,13 @@ func (b *boot) bind(given *sockets.Given) (mistakes []conf.Mistake) {
 		}
 		l.Address, l.Given = bound.Address, bound.Given
 		b.listeners = append(b.listeners, sockets.Gift{Name: l.Gift, FD: bound.FD})
-		if err := b.bindSlots(l, b.Addresses[i]); err != nil {
+		if err := b.bindSlots(l, b.Addresses[i], given); err != nil {
 			mistakes = append(mistakes, mistakeOf(b.Plan.Listeners[i].Where, err))
 		}
 		b.opened = append(b.opened, *l)
+	}
+	if err := given.Stray(); err != nil && len(mistakes) == 0 && b.Plan.Core.H3 {
+		mistakes = append(mistakes, mistakeOf(conf.Place{File: b.Plan.File, Key: "listen.https"}, err))
 	}
 	return mistakes
 }

@@ -180,7 +180,7 @@ func (r *runningPlan) lastingSlots(plan *conf.Plan, listeners []listening) []con
 				what := fmt.Sprintf("is %t, and the service was started with %t", is, was)
 				return []conf.Mistake{{Place: plan.WhereOf("listen.h3"), What: what, Hint: hint}}
 			}
-			if wanted.Slots > has.Slots {
+			if wanted.Slots > 0 && min(plan.Workers*board.Generations, sockets.SlotsMax) > has.Slots {
 				what := fmt.Sprintf("is %d, and the service has UDP sockets for %d", plan.Workers, has.Slots/board.Generations)
 				return []conf.Mistake{{Place: plan.WhereOf("workers"), What: what, Hint: hint}}
 			}

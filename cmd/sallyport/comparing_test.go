@@ -160,18 +160,21 @@ func TestKeepIssuance(t *testing.T) {
 func TestLastingSlots(t *testing.T) {
 	for _, c := range []struct {
 		was, now listening
+		workers  int    // now
 		want     string // key of what is refused
 	}{
-		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443", Secure: true, Slots: 4}, ""},
-		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443", Secure: true, Slots: 12}, "workers"},
-		{listening{Text: ":443", Secure: true}, listening{Text: ":443", Secure: true, Slots: 8}, "listen.h3"},
-		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443", Secure: true}, "listen.h3"},
-		{listening{Text: ":443", Secure: true, Given: true}, listening{Text: ":443", Secure: true, Slots: 8}, ""},
-		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":8443", Secure: true, Slots: 12}, ""},
-		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443"}, ""},
+		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443", Secure: true, Slots: 4}, 1, ""},
+		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443", Secure: true, Slots: 32}, 2, ""}, // more processors
+		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443", Secure: true, Slots: 12}, 3, "workers"},
+		{listening{Text: ":443", Secure: true, Slots: sockets.SlotsMax}, listening{Text: ":443", Secure: true, Slots: sockets.SlotsMax}, 100, ""},
+		{listening{Text: ":443", Secure: true}, listening{Text: ":443", Secure: true, Slots: 8}, 2, "listen.h3"},
+		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443", Secure: true}, 2, "listen.h3"},
+		{listening{Text: ":443", Secure: true, Given: true}, listening{Text: ":443", Secure: true, Slots: 8}, 2, ""},
+		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":8443", Secure: true, Slots: 12}, 3, ""},
+		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443"}, 3, ""},
 	} {
 		key := ""
-		for _, mistake := range (&runningPlan{Bound: []listening{c.was}}).lastingSlots(&conf.Plan{}, []listening{c.now}) {
+		for _, mistake := range (&runningPlan{Bound: []listening{c.was}}).lastingSlots(&conf.Plan{Workers: c.workers}, []listening{c.now}) {
 			key += mistake.Key
 		}
 		if key != c.want {

@@ -52,6 +52,7 @@ type wardPlan struct {
 	App   *appPlan  // nil: a program of ours, which is the gift "program"
 
 	QUIC   bool // a core that is given its slots
+	Lone   bool // the one of its generation that is given UDP sockets that are alone
 	Linked bool // a core that is given a "link" to the keeper, new for every start
 }
 

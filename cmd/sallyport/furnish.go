@@ -70,6 +70,7 @@ func (d *duty) furnishCores(held sockets.Gifts) (sockets.Gifts, error) {
 	core.QUIC = d.Core.H3
 	for i := range d.Core.Workers {
 		d.Wards = append(d.Wards, core)
+		d.Wards[i].Lone = i == 0
 		if d.Core.Workers > 1 {
 			d.Wards[i].Name += strconv.Itoa(i)
 		}

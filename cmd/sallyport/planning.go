@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -153,7 +154,8 @@ func (a *answer) complete(at conf.Surroundings) {
 	}
 	slots := 0
 	if plan.Core.H3 {
-		slots = min(plan.Workers*board.Generations, sockets.SlotsMax)
+		workers := max(plan.Workers, runtime.NumCPU()) // as many as there may be after a reload
+		slots = min(workers*board.Generations, sockets.SlotsMax)
 	}
 	for _, l := range plan.Listeners {
 		where, err := sockets.ParseAddress(l.Address)

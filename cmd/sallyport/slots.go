@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"sallyport/cmd/internal/jail"
 	"sallyport/sockets"
 )
@@ -12,18 +14,30 @@ import (
 // ids of their packets, until their cores are gone. A successor of a core that has died reads
 // its slot, knows none of its connections, and says so to their clients in a way that they
 // believe (RFC 9000, section 10.3): all cores have the same key for that, from the keeper.
+//
+// A socket that a supervisor has passed is alone. Of each generation one core has it, and of these
+// the one that has claimed it reads it; a core that is replaced lets go of it when its last
+// connection is over, and new clients stay with TCP until then.
 
 // slotName is the gift that is a slot of a listener.
 func slotName(gift string, slot int) string { return rowName(sockets.SlotGift(gift)+"-", slot) }
 
-// bindSlots binds the slots that a listener is to have, beside what was bound of it.
-func (b *boot) bindSlots(l *listening, where sockets.Address) error {
-	if l.Given && l.Slots > 0 {
-		b.log.Warn("no HTTP/3 at a listener that was passed", "listener", l.Address, "hint",
-			"let sallyport bind the address, or write h3 = false in [listen]")
-		l.Slots = 0
+// bindSlots binds the slots that a listener is to have, beside what was bound of it, unless one
+// socket was passed for it.
+func (b *boot) bindSlots(l *listening, where sockets.Address, given *sockets.Given) error {
+	if l.Slots == 0 {
+		return nil
 	}
-	slots, err := sockets.BindSlots(where, l.Address, l.Slots)
+	slots, err := sockets.TakeLone(where, l.Address, given)
+	switch {
+	case err != nil || slots != nil:
+	case !l.Given:
+		slots, err = sockets.BindSlots(where, l.Address, l.Slots)
+	case !strings.HasPrefix(l.Address, "unix:"):
+		b.log.Warn("no HTTP/3 at a listener that was passed", "listener", l.Address, "hint",
+			"pass a UDP socket of its address too (ListenDatagram=), or write h3 = false in [listen]")
+	}
+	l.Slots = len(slots)
 	for slot, fd := range slots {
 		b.listeners = append(b.listeners, sockets.Gift{Name: slotName(l.Gift, slot), FD: fd})
 	}
@@ -48,7 +62,10 @@ func (w *warden) slotsOf(ward *ward) (gifts sockets.Gifts) {
 		return nil
 	}
 	for _, d := range w.doorsOf(ward.estate) {
-		if ward.link < len(d.slots) {
+		switch {
+		case d.slots.Lone() && ward.plan.Lone:
+			gifts = append(gifts, sockets.Gift{Name: sockets.LoneGift(d.Gift), FD: d.slots[0]})
+		case !d.slots.Lone() && ward.link < len(d.slots):
 			gifts = append(gifts, sockets.Gift{Name: sockets.SlotGift(d.Gift), FD: d.slots[ward.link]})
 		}
 	}
@@ -58,6 +75,9 @@ func (w *warden) slotsOf(ward *ward) (gifts sockets.Gifts) {
 // steer has new connections go to the cores in force.
 func (w *warden) steer() {
 	for _, d := range w.doorsOf(w.estate) {
+		if d.slots.Lone() {
+			continue
+		}
 		var current []int
 		for _, ward := range w.inForce() {
 			if ward.link < len(d.slots) {

@@ -21,6 +21,7 @@ type ClientConn struct {
 	engine  *Engine
 	conn    *quic.Conn
 	peer    message.Peer // when the handshake was over; a client may move since
+	awaited bool         // its socket is: it ends early once the engine retires
 	control *quic.SendStream
 	running sync.WaitGroup // streams that have a goroutine, of either kind, and the flusher
 	flush   func()         // flushOut, made once
@@ -103,7 +104,7 @@ func (c *ClientConn) greet() error {
 	c.since = time.Now()
 	c.limit()
 	switch {
-	case c.engine.draining.Load():
+	case c.engine.draining.Load(), c.awaited && c.engine.retired.Load():
 		c.endSoon()
 	case c.engine.retired.Load():
 		c.retire()

@@ -5,27 +5,28 @@ package h3
 // was told is answered too.
 
 // Retire tells every client to go elsewhere with what is new. A connection ends when it had an
-// exchange since, and has none; until then what comes on it is answered.
+// exchange since, and has none; until then what comes on it is answered. One of a socket that is awaited
+// ends as soon as it has none.
 func (e *Engine) Retire() {
 	e.retired.Store(true)
 	e.each(func(c *ClientConn) int {
-		c.retire()
+		if c.retire(); c.awaited && len(c.streams) == 0 {
+			c.endSoon()
+		}
 		return 0
 	})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.listeners {
+		l.checkLast()
+	}
 }
 
 // Drain is Retire, and closes idle connections, now and whenever one becomes idle. Exchanges
 // that have begun go on.
 func (e *Engine) Drain() {
 	e.retired.Store(true)
-	e.draining.Store(true)
-	e.mu.Lock()
-	listeners := e.listeners
-	e.listeners = nil
-	e.mu.Unlock()
-	for _, l := range listeners {
-		_ = l.listener.Close() // who begins a handshake is told that nobody is there
-	}
+	e.draining.Store(true) // who begins a handshake is told that nobody is there
 	e.each(func(c *ClientConn) int {
 		if c.retire(); len(c.streams) == 0 {
 			c.endSoon()

@@ -21,6 +21,10 @@ type Socket struct {
 	// socket among those of its address. Nil for a socket that is alone.
 	Prefix []byte
 
+	// Awaited is a socket that another process is to have when the engine retires: its connections
+	// end as soon as they have no exchange, no new ones begin, and it is closed then.
+	Awaited bool
+
 	// Reset and Token are the keys of stateless resets and of address validation, the same
 	// for every core: what one has begun, its successor can end.
 	Reset, Token [32]byte
@@ -33,6 +37,8 @@ type Listener struct {
 	transport *quic.Transport
 	conn      *net.UDPConn
 	closed    atomic.Bool
+	awaited   bool
+	conns     int // that are not over; guarded by engine.mu
 }
 
 // Bounds of handshakes that are not over. An address that was not validated costs a signature;
@@ -58,17 +64,22 @@ const uniStreamsMost = 8
 // keep connections open" RFC 9114, section 5.1).
 const idleLeast = 2 * time.Minute
 
-var errShaking = errors.New("h3: too many handshakes under way")
+// Why a handshake is refused.
+var (
+	errShaking = errors.New("h3: too many handshakes under way")
+	errLeaving = errors.New("h3: another process is to have the socket")
+)
 
 // Listen has the engine serve what comes to a socket, until Drain.
 func (e *Engine) Listen(s Socket) (*Listener, error) {
 	reset, token := quic.StatelessResetKey(s.Reset), quic.TokenGeneratorKey(s.Token)
+	l := &Listener{engine: e, conn: s.Conn, awaited: s.Awaited}
 	transport := &quic.Transport{
 		Conn:                s.Conn,
 		StatelessResetKey:   &reset,
 		TokenGeneratorKey:   &token,
 		VerifySourceAddress: func(net.Addr) bool { return e.shaking.Load() > shakingTrusted },
-		ConnContext:         e.shakeHands,
+		ConnContext:         l.shakeHands,
 		ConnectionIDGenerator: &ids{
 			prefix: s.Prefix,
 		},
@@ -77,9 +88,10 @@ func (e *Engine) Listen(s Socket) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{engine: e, listener: listener, transport: transport, conn: s.Conn}
+	l.listener, l.transport = listener, transport
 	e.mu.Lock()
 	e.listeners = append(e.listeners, l)
+	l.checkLast()
 	e.mu.Unlock()
 	go l.acceptLoop()
 	return l, nil
@@ -103,9 +115,14 @@ func (e *Engine) config() *quic.Config {
 	}
 }
 
-// shakeHands counts a connection whose handshake begins, until it has ended.
-func (e *Engine) shakeHands(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	if e.shaking.Load() >= shakingMost {
+// shakeHands counts a connection whose handshake begins, until it has ended. One that it refuses is
+// told so (CONNECTION_REFUSED in RFC 9000, section 20.1).
+func (l *Listener) shakeHands(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
+	e := l.engine
+	switch {
+	case e.draining.Load(), l.awaited && e.retired.Load():
+		return nil, errLeaving
+	case e.shaking.Load() >= shakingMost:
 		return nil, errShaking
 	}
 	e.shaking.Add(1)
@@ -131,15 +148,39 @@ func (l *Listener) acceptLoop() {
 			return
 		}
 		l.engine.shaking.Add(-1)
+		l.engine.mu.Lock()
+		l.conns++
+		l.engine.mu.Unlock()
 		go l.serve(conn)
 	}
 }
 
 // serve serves a connection; that it was counted once more than it is over is put right.
 func (l *Listener) serve(conn *quic.Conn) {
-	l.engine.serve(conn)
+	e := l.engine
+	e.serve(conn, l.awaited)
 	<-conn.Context().Done()
-	l.engine.shaking.Add(1)
+	e.shaking.Add(1)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l.conns--
+	l.checkLast()
+}
+
+// checkLast lets go of a socket that is awaited when the engine has retired and its last connection is
+// over; e.mu is held.
+func (l *Listener) checkLast() {
+	if l.awaited && l.conns == 0 && l.engine.retired.Load() && !l.closed.Swap(true) {
+		go l.letGo()
+	}
+}
+
+// letGo refuses the handshakes that are under way, and closes the socket.
+func (l *Listener) letGo() {
+	_ = l.listener.Close() // it has no error but this one's
+	if err := l.Close(); err != nil && l.engine.Failed != nil {
+		l.engine.Failed(err)
+	}
 }
 
 // ids makes the ids of connections: the prefix, and what is random.

@@ -161,6 +161,15 @@ func stateCalls() []call {
 	}
 }
 
+// controls are the commands of fcntl that a core has, which may have UDP sockets.
+func controls(slots []uint32) []shape {
+	pipes := []shape{{is(1, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ)}}
+	if len(slots) == 0 {
+		return pipes
+	}
+	return append(pipes, shape{is(0, slots...), is(1, unix.F_SETLK)})
+}
+
 // requestCalls are what connections and links take.
 func requestCalls(dialer uint32, slots []uint32) []call {
 	localStream := shape{is(0, unix.AF_UNIX), {argument: 1, mask: sockKinds, values: []uint32{unix.SOCK_STREAM}}}
@@ -197,11 +206,11 @@ func requestCalls(dialer uint32, slots []uint32) []call {
 		{"recvmsg", 47, 212, inTake, []shape{{is(0, dialer)}}, "connections that the dialer has made; nobody else passes anything"},
 		{"recvmsg", 47, 212, inKeeper | inStart | inWarden | inMason | inDialer, nil, "links of new cores come with a descriptor"},
 		{"sendmsg", 46, 211, inStart | inWarden | inMason | inDialer, nil, "the same, and the dialer's connections and a root, on their way"},
-		{"fcntl", 72, 25, inCore, []shape{{is(1, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ)}}, "room in pipes; flags stay, for a blocking listener would stop its other holders"},
+		{"fcntl", 72, 25, inCore, controls(slots), "room in pipes; of the cores that have one UDP socket, one has its lock; flags stay, for a blocking listener would stop its other holders"},
 		{"fcntl", 72, 25, inKeeper, []shape{{is(1, unix.F_GETFL, unix.F_GETFD, unix.F_GET_SEALS)}}, "questions"},
 		{"fcntl", 72, 25, inDialer, []shape{{is(1, unix.F_GETFL, unix.F_SETFL, unix.F_GET_SEALS)}}, "links of new cores are not to block; questions"},
 		{"fcntl", 72, 25, inStart, []shape{{is(1, unix.F_GETFL, unix.F_SETFL, unix.F_GETFD, unix.F_SETFD, unix.F_GET_SEALS,
-			unix.F_DUPFD_CLOEXEC, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ)}}, "what gifts are is looked at, and set"},
+			unix.F_DUPFD_CLOEXEC, unix.F_SETPIPE_SZ, unix.F_GETPIPE_SZ, unix.F_SETLK)}}, "what gifts are is looked at, and set"},
 		{"fcntl", 72, 25, inPlanner, []shape{{is(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_GET_SEALS)}}, "what gifts are is looked at"},
 		{"getsockopt", 55, 209, inKeeper | inStart | inWarden, nil, "what a descriptor is, and who called"},
 		{

@@ -195,6 +195,7 @@ func verdictCases() []verdictCase {
 		{"fcntl", [6]uint64{3, unix.F_DUPFD_CLOEXEC}, 'r', 'r', 'a', 'a'},
 		{"fcntl", [6]uint64{3, unix.F_SETOWN}, 'r', 'r', 'r', 'a'},
 		{"fcntl", [6]uint64{3, unix.F_SETPIPE_SZ}, 'a', 'r', 'a', 'a'},
+		{"fcntl", [6]uint64{3, unix.F_SETLK}, 'r', 'r', 'a', 'a'},
 		{"ioctl", [6]uint64{3, fionbio}, 'r', 'r', 'r', 'r'},
 		{"ioctl", [6]uint64{2, unix.TIOCSTI}, 'r', 'r', 'r', 'r'},
 		{"ioctl", [6]uint64{2, unix.TCGETS}, 'r', 'r', 'a', 'a'},
