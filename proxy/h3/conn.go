@@ -287,12 +287,12 @@ func (c *ClientConn) failOn(err error) {
 	}
 }
 
-// peerOf is who is at the other end of conn now.
-func peerOf(conn *quic.Conn) message.Peer {
-	var peer message.Peer
-	if addr, ok := conn.RemoteAddr().(*net.UDPAddr); ok {
-		ap := addr.AddrPort()
-		peer.Addr = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+// addrOf is where the other end of conn is now.
+func addrOf(conn *quic.Conn) netip.AddrPort {
+	addr, ok := conn.RemoteAddr().(*net.UDPAddr)
+	if !ok {
+		return netip.AddrPort{}
 	}
-	return peer
+	ap := addr.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }

@@ -52,7 +52,7 @@ type Engine struct {
 // serve speaks HTTP/3 on a connection until it ends.
 func (e *Engine) serve(conn *quic.Conn, awaited bool) {
 	c := &ClientConn{engine: e, conn: conn, awaited: awaited}
-	c.peer, c.flush = peerOf(conn), c.flushOut
+	c.peer.Addr, c.flush = addrOf(conn), c.flushOut
 	if state := conn.ConnectionState(); e.Begun != nil && !e.Begun(&c.peer, &state.TLS, conn.LocalAddr()) {
 		_ = conn.CloseWithError(quic.ApplicationErrorCode(codeExcessiveLoad), "") // it is gone either way
 		return

@@ -66,7 +66,8 @@ func (c *ClientConn) newStream(qs *quic.Stream) *stream {
 	ex := &s.exchange
 	ex.Request.Reset()
 	ex.Request.Secure = true
-	ex.Peer, ex.Protocol, ex.Stream, ex.Begun = peerOf(c.conn), "HTTP/3", s, time.Now()
+	ex.Peer, ex.Protocol, ex.Stream, ex.Begun = c.peer, "HTTP/3", s, time.Now()
+	ex.Peer.Addr = addrOf(c.conn)
 	return s
 }
 
