@@ -113,13 +113,15 @@ func makeRoom(fd int) error {
 	return nil
 }
 
-// Steer has the kernel give every packet to the slot that its connection id names, and those of new
-// connections to the slots that are current, which share them. It takes no privilege.
-func (s Slots) Steer(current []int) error {
+// Steer has the kernel give every packet to the slot that its connection id names, if that is one of the
+// read ones, and all others to the slots that are current, which share them. What names a slot that
+// nobody reads would stay there for ever, and who makes the packets would have all room that there is. It
+// takes no privilege.
+func (s Slots) Steer(read, current []int) error {
 	if len(s) == 0 || len(current) == 0 {
 		return errors.New("sockets: steer: no slots")
 	}
-	program := steering(len(s), current)
+	program := steering(read, current)
 	filter := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	_, _, errno := unix.Syscall6(unix.SYS_SETSOCKOPT, uintptr(s[0]), unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
 		uintptr(unsafe.Pointer(&filter)), unsafe.Sizeof(filter), 0)
@@ -131,7 +133,7 @@ func (s Slots) Steer(current []int) error {
 
 // steering is the program. The id is behind the first byte of a short header, and behind flags,
 // version and length of a long one (RFC 9000, section 17; RFC 8999, section 5).
-func steering(slots int, current []int) []unix.SockFilter {
+func steering(read, current []int) []unix.SockFilter {
 	const (
 		long      = 0x80 // the form bit of the first byte
 		shortID   = 1
@@ -153,7 +155,7 @@ func steering(slots int, current []int) []unix.SockFilter {
 			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(value), Jf: 1},
 			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: uint32(slot)})
 	}
-	for slot := range slots {
+	for _, slot := range read {
 		b := SlotPrefix(slot)
 		is(int(b[0])<<24|int(b[1])<<16|int(b[2])<<8, slot)
 	}

@@ -34,13 +34,18 @@ func TestSteer(t *testing.T) {
 		t.Cleanup(func() { file.Close(); conns[i].Close() })
 	}
 	for _, current := range [][]int{{0, 1}, {5, 3}} {
-		if err := slots.Steer(current); err != nil {
+		read := []int{0, 1, 2, 3, 5, 7}
+		if err := slots.Steer(read, current); err != nil {
 			t.Fatal(err)
 		}
-		for slot := range slots {
+		for _, slot := range read {
 			id := sockets.SlotPrefix(slot)
 			arrives(t, conns, tcp.Address, append(append([]byte{0x40}, id...), 1, 2, 3, 4, 5), slot)
 			arrives(t, conns, tcp.Address, append(append([]byte{0xc0, 0, 0, 0, 1, 8}, id...), 1, 2, 3, 4, 5), slot)
+		}
+		for _, nobodys := range []int{4, 6} { // who is current says that they are nobody's
+			id := sockets.SlotPrefix(nobodys)
+			arrives(t, conns, tcp.Address, append(append([]byte{0x40}, id...), 1, 2, 3, 4, 5), current[1])
 		}
 		for drawn := range 4 {
 			arrives(t, conns, tcp.Address, []byte{0xc0, 0, 0, 0, 1, 8, 9, 9, 9, byte(drawn), 9, 9, 9, 9}, current[drawn%2])

@@ -315,6 +315,9 @@ func (w *warden) retire(ward *ward, now time.Time) {
 // remove forgets a ward that is gone. Who goes through the wards may go on.
 func (w *warden) remove(gone *ward) {
 	w.wards = slices.DeleteFunc(slices.Clone(w.wards), func(ward *ward) bool { return ward == gone })
+	if gone.isCore() {
+		w.steer()
+	}
 	w.settle()
 }
 

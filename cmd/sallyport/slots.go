@@ -72,22 +72,26 @@ func (w *warden) slotsOf(ward *ward) (gifts sockets.Gifts) {
 	return gifts
 }
 
-// steer has new connections go to the cores in force.
+// steer has new connections go to the cores in force, and so packets of cores that are gone, which they
+// answer as successors do.
 func (w *warden) steer() {
 	for _, d := range w.doorsOf(w.estate) {
 		if d.slots.Lone() {
 			continue
 		}
-		var current []int
-		for _, ward := range w.inForce() {
-			if ward.link < len(d.slots) {
-				current = append(current, ward.link)
+		links := func(wards []*ward) (links []int) {
+			for _, ward := range wards {
+				if ward.isCore() && ward.link < len(d.slots) {
+					links = append(links, ward.link)
+				}
 			}
+			return links
 		}
+		current := links(w.inForce())
 		if len(current) == 0 {
 			continue
 		}
-		if err := d.slots.Steer(current); err != nil {
+		if err := d.slots.Steer(links(w.wards), current); err != nil {
 			w.log.Error("packets not steered", "listener", d.Address, "error", err)
 		}
 	}

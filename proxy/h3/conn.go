@@ -41,6 +41,7 @@ type ClientConn struct {
 	timer    *time.Timer // of the end; nil if idle connections may stay
 	partings []parting
 	flushing bool // the flusher is there, or about to be
+	slow     int  // answers that are over but for their ends, for which the client has no room
 }
 
 // An account counts what a client does within accountTime.
@@ -159,7 +160,15 @@ func (c *ClientConn) remove(s *stream) {
 	if s.gone.Load() && c.resets.over(c.engine.Limits.StreamResets) {
 		c.fail(errResets)
 	}
-	if len(c.streams) > 0 {
+	c.rest()
+}
+
+// busy reports whether the client waits for something, or makes us wait.
+func (c *ClientConn) busy() bool { return len(c.streams) > 0 || c.slow > 0 }
+
+// rest is when something is over: that may have been the last.
+func (c *ClientConn) rest() {
+	if c.busy() {
 		return
 	}
 	c.since = time.Now()
@@ -202,7 +211,7 @@ func (c *ClientConn) timeUp() {
 	defer c.mu.Unlock()
 	wait := c.patience()
 	left := wait
-	if len(c.streams) == 0 {
+	if !c.busy() {
 		left = wait - time.Since(c.since)
 	}
 	switch {
@@ -230,7 +239,7 @@ func (c *ClientConn) retire() {
 	if c.away || c.streams == nil {
 		return
 	}
-	c.away, c.answered = true, len(c.streams) > 0
+	c.away, c.answered = true, c.busy()
 	c.goAway(goneMost)
 }
 
@@ -258,7 +267,7 @@ func (c *ClientConn) endSoon() {
 func (c *ClientConn) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.streams) == 0 {
+	if !c.busy() {
 		_ = c.conn.CloseWithError(quic.ApplicationErrorCode(codeNone), "") // it is gone either way
 	}
 }

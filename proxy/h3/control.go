@@ -12,12 +12,15 @@ import (
 
 // This file takes the streams that carry no request (RFC 9114, section 6.2). The client's
 // control stream is read to its end, which is the connection's; those of QPACK are not read,
-// for there is no table: what a client may put there is what their windows have. Others are
-// refused.
+// for there is no table, and two more goroutines of every idle connection would only see them end: what a
+// client may put there is what their windows have. Others are refused.
+
+// criticals are the streams of which there is one each, that came.
+type criticals [streamDecoder + 1]atomic.Bool
 
 // uniLoop takes such streams until the connection ends.
 func (c *ClientConn) uniLoop() {
-	var seen atomic.Bool // the control stream
+	var seen criticals
 	for {
 		qs, err := c.conn.AcceptUniStream(context.Background())
 		if err != nil {
@@ -32,7 +35,7 @@ func (c *ClientConn) uniLoop() {
 }
 
 // takeUni takes one stream.
-func (c *ClientConn) takeUni(qs *quic.ReceiveStream, seen *atomic.Bool) {
+func (c *ClientConn) takeUni(qs *quic.ReceiveStream, seen *criticals) {
 	if limit := c.engine.Limits.HeadTime; limit > 0 {
 		_ = qs.SetReadDeadline(time.Now().Add(limit)) // never fails
 	}
@@ -44,14 +47,15 @@ func (c *ClientConn) takeUni(qs *quic.ReceiveStream, seen *atomic.Bool) {
 		return
 	}
 	_ = qs.SetReadDeadline(time.Time{}) // never fails
+	if kind < uint64(len(seen)) && seen[kind].Swap(true) {
+		// "receipt of a second stream claiming to be a control stream MUST be treated as a
+		// connection error of type H3_STREAM_CREATION_ERROR" RFC 9114, section 6.2.1; for those of
+		// QPACK RFC 9204, section 4.2
+		c.failOn(errStreamCreation)
+		return
+	}
 	switch kind {
 	case streamControl:
-		if seen.Swap(true) {
-			// "receipt of a second stream claiming to be a control stream MUST be treated as a
-			// connection error of type H3_STREAM_CREATION_ERROR" RFC 9114, section 6.2.1
-			c.failOn(errStreamCreation)
-			return
-		}
 		c.failOn(c.controlLoop(&r))
 	case streamPush:
 		// "Only servers can push" RFC 9114, section 6.2.2
@@ -74,6 +78,7 @@ const (
 // controlLoop reads the client's control stream, and returns a fault, or the end of the
 // connection.
 func (c *ClientConn) controlLoop(r *uniReader) error {
+	ids := pushIDs{least: 1 << 62}
 	for first := true; ; first = false {
 		kind, err := r.varint()
 		if errors.Is(err, io.EOF) {
@@ -94,7 +99,7 @@ func (c *ClientConn) controlLoop(r *uniReader) error {
 			}
 			return errFrameUnexpected
 		}
-		if err := c.takeControl(r, kind, n, first); err != nil {
+		if err := c.takeControl(r, kind, n, &ids); err != nil {
 			return closedBy(err)
 		}
 	}
@@ -112,8 +117,8 @@ func closedBy(err error) error {
 }
 
 // takeControl takes a frame of n bytes.
-func (c *ClientConn) takeControl(r *uniReader, kind, n uint64, first bool) error {
-	if f := c.countControl(); f != nil && !first {
+func (c *ClientConn) takeControl(r *uniReader, kind, n uint64, ids *pushIDs) error {
+	if f := c.countControl(); f != nil && kind != kindSettings {
 		return f
 	}
 	switch {
@@ -122,24 +127,37 @@ func (c *ClientConn) takeControl(r *uniReader, kind, n uint64, first bool) error
 	case kind == kindData, kind == kindHeaders, kind == kindPushPromise, isOfHTTP2(kind):
 		return errFrameUnexpected
 	case kind == kindCancelPush, kind == kindGoAway, kind == kindMaxPushID:
+		end := r.read + n
 		id, err := r.varint()
 		if err != nil {
 			return err
 		}
-		if uint64(varintLen(id)) != n {
+		if r.read != end {
 			return errFrame
 		}
-		if kind == kindCancelPush {
-			return errID // nothing was ever pushed (section 7.2.3)
-		}
-		return nil
+		return ids.take(kind, id)
 	}
 	return r.skip(n)
 }
 
-// varintLen is how long an integer is at least; whoever writes it longer is refused with the
-// frame that it is in.
-func varintLen(v uint64) int { return len(appendVarint(nil, v)) }
+// pushIDs are those that a client has named: of what it does not take any more, and of what it takes.
+type pushIDs struct{ least, most uint64 }
+
+// take takes an id out of a frame. "Receiving a GOAWAY containing a larger identifier than previously
+// received MUST be treated as a connection error of type H3_ID_ERROR" RFC 9114, section 5.2;
+// MAX_PUSH_ID must not become smaller, section 7.2.7; nothing was ever pushed that could be
+// cancelled, section 7.2.3.
+func (p *pushIDs) take(kind, id uint64) error {
+	switch {
+	case kind == kindCancelPush, kind == kindGoAway && id > p.least, kind == kindMaxPushID && id < p.most:
+		return errID
+	case kind == kindGoAway:
+		p.least = id
+	default:
+		p.most = id
+	}
+	return nil
+}
 
 // settingsBytesMost bounds a SETTINGS frame, of which nothing is of use here.
 const settingsBytesMost = 4 << 10

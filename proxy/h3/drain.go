@@ -10,7 +10,7 @@ package h3
 func (e *Engine) Retire() {
 	e.retired.Store(true)
 	e.each(func(c *ClientConn) int {
-		if c.retire(); c.awaited && len(c.streams) == 0 {
+		if c.retire(); c.awaited && !c.busy() {
 			c.endSoon()
 		}
 		return 0
@@ -28,7 +28,7 @@ func (e *Engine) Drain() {
 	e.retired.Store(true)
 	e.draining.Store(true) // who begins a handshake is told that nobody is there
 	e.each(func(c *ClientConn) int {
-		if c.retire(); len(c.streams) == 0 {
+		if c.retire(); !c.busy() {
 			c.endSoon()
 		}
 		return 0

@@ -132,6 +132,11 @@ func TestControl(t *testing.T) {
 		"a head":               {[]byte{kindSettings, 0, kindHeaders, 0}, errFrameUnexpected},
 		"a push cancelled":     {[]byte{kindSettings, 0, kindCancelPush, 1, 0}, errID},
 		"an id that is longer": {[]byte{kindSettings, 0, kindGoAway, 2, 0, 0}, errFrame},
+		"an id in more bytes":  {[]byte{kindSettings, 0, kindGoAway, 2, 0x40, 0, kindMaxPushID, 4, 0x80, 0, 0, 0}, errClosedCritical},
+		"a GOAWAY that grows":  {[]byte{kindSettings, 0, kindGoAway, 1, 4, kindGoAway, 1, 5}, errID},
+		"GOAWAY twice":         {[]byte{kindSettings, 0, kindGoAway, 1, 4, kindGoAway, 1, 4, kindGoAway, 1, 0}, errClosedCritical},
+		"fewer pushes":         {[]byte{kindSettings, 0, kindMaxPushID, 1, 5, kindMaxPushID, 1, 4}, errID},
+		"more pushes":          {[]byte{kindSettings, 0, kindMaxPushID, 1, 5, kindMaxPushID, 1, 6}, errClosedCritical},
 		"frames nobody knows":  {[]byte{kindSettings, 0, 0x21, 2, 0, 0, 0x21, 0}, errClosedCritical},
 		"a part of a frame":    {[]byte{kindSettings, 0, 0x21, 2, 0}, errFrame},
 	} {

@@ -59,6 +59,9 @@ func (c *ClientConn) end(p parting) {
 	case err == nil:
 		c.release(p)
 	case errors.Is(err, quic.ErrWouldBlock):
+		c.mu.Lock()
+		c.slow++
+		c.mu.Unlock()
 		c.running.Go(func() { c.endSlowly(p) })
 	default:
 		p.stop = quic.StreamErrorCode(codeCancelled)
@@ -73,6 +76,10 @@ func (c *ClientConn) endSlowly(p parting) {
 		p.qs.CancelWrite(quic.StreamErrorCode(codeCancelled))
 	}
 	c.release(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.slow--
+	c.rest()
 }
 
 // release is when an answer is QUIC's.
