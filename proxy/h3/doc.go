@@ -32,7 +32,16 @@
 // A request that breaks a rule of message is answered with the refusal's page, and the rest of it is
 // refused with H3_MESSAGE_ERROR. Its connection goes on. What breaks the framing ends the connection.
 //
+// # Sockets
+//
+// Of an address with slots (package sockets) every core has a socket of its own, and what a retired core has
+// stays its own. A socket that is awaited is the only one of its address: Retire refuses new connections
+// (CONNECTION_REFUSED), ends those without an exchange, and closes it behind the last one.
+//
 // # Decisions
+//
+// 2026-11-26. The streams of QPACK are not read, so their end is not noticed, which should end the connection
+// (RFC 9204, section 4.2): it would take two more goroutines of every idle connection.
 //
 // 2026-11-25. Not quic-go's own package http3: its requests and answers are those of net/http, which would be
 // made of ours and back, and which cannot carry every refusal, interim reply and trailer as the seam wants it.

@@ -71,8 +71,8 @@ var (
 // What ends a connection of HTTP/2, in which no single request is at fault and nothing is
 // answered. Status is 0: none was sent.
 var (
-	ErrFrames      = &Refusal{0, "HTTP/2 broken by a frame"}
-	ErrCompression = &Refusal{0, "HTTP/2 field compression broken"}
+	ErrFrames      = &Refusal{0, "HTTP/2 or HTTP/3 broken by a frame"}
+	ErrCompression = &Refusal{0, "field compression of HTTP/2 or HTTP/3 broken"}
 	ErrWindow      = &Refusal{0, "HTTP/2 flow control broken"}
 	ErrHeadEndless = &Refusal{0, "HTTP/2 head much longer than limits.head"}
 	ErrResets      = &Refusal{0, "more streams reset than limits.stream_resets"}
