@@ -242,6 +242,7 @@ func verdictCases() []verdictCase {
 		{"recvmsg", [6]uint64{}, 'r', 'a', 'a', 'a'},
 		{"recvmsg", [6]uint64{someLink}, 'a', 'a', 'a', 'a'},
 		{"sendmsg", [6]uint64{}, 'r', 'r', 'a', 'a'},
+		{"fcntl", [6]uint64{someSlot, unix.F_SETLK}, 'a', 'r', 'a', 'a'},
 		{"sendmsg", [6]uint64{someSlot}, 'a', 'r', 'a', 'a'},
 		{"sendmsg", [6]uint64{someSlot, 0, unix.MSG_FASTOPEN}, 'r', 'r', 'a', 'a'},
 		{"recvmmsg", [6]uint64{}, 'r', 'r', 'a', 'a'},
