@@ -124,11 +124,17 @@ func TestRetireAwaited(t *testing.T) {
 		t.Errorf("%d bytes: %v", len(rest), err)
 	}
 	address := conn.RemoteAddr().(*net.UDPAddr)
-	for begun := time.Now(); time.Since(begun) < 10*time.Second; time.Sleep(10 * time.Millisecond) {
+	looks, late := time.NewTicker(10*time.Millisecond), time.After(10*time.Second)
+	defer looks.Stop()
+	for {
+		select {
+		case <-looks.C:
+		case <-late:
+			t.Fatal("the socket stays")
+		}
 		if successor, err := net.ListenUDP("udp", address); err == nil {
-			successor.Close()
+			_ = successor.Close() // it was free
 			return
 		}
 	}
-	t.Error("the socket stays")
 }
