@@ -205,6 +205,17 @@ func (c *clientSide) trickle(text string, over <-chan struct{}) {
 	}
 }
 
+// answered waits until n exchanges are over, so that the next one finds the app's connection free: a
+// stream ends with its last byte, while its exchange is being put away.
+func (c *clientSide) answered(n int) {
+	c.Helper()
+	for deadline := time.Now().Add(patience); strings.Count(c.log.String(), `"request answered"`) < n; c.yield() {
+		if time.Now().After(deadline) {
+			c.fail("fewer than %d exchanges are over:\n%s", n, c.log)
+		}
+	}
+}
+
 // socket is what is below all protocols.
 func (c *clientSide) socket() *net.TCPConn {
 	conn := c.Conn
