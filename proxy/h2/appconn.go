@@ -252,18 +252,16 @@ func (c *AppConn) failCalls() {
 	}
 }
 
-// isUnread reports whether the app can have read nothing of k: it was not sent, or was in
-// what was sent last, in one write, to an app that has closed with bytes unread; see
-// Lease.repeatable of package upstream.
+// isUnread reports whether the app can have read no whole head of k: it was not sent, or
+// ended with the last byte that was, and the app has closed with bytes unread, of which that
+// is one; see Lease.repeatable of package upstream. What stands before other frames may be
+// begun with, however few bytes all of them are: Go's server reads one frame at a time.
 func (c *AppConn) isUnread(k *Call, reset bool) bool {
 	if c.unsent > 0 && k.batch >= c.unsent || len(c.out.buf) > 0 && k.batch == c.out.batch {
 		return true
 	}
-	return reset && k.batch == c.out.batch-1 && c.lastSize <= UnreadMost
+	return reset && k.batch == c.out.batch-1 && k.headEnd == c.lastSize
 }
-
-// UnreadMost is the most bytes of a write that apps read at once, or not at all.
-const UnreadMost = 4 << 10
 
 // cut ends the connection under everybody.
 func (c *AppConn) cut(why error) {

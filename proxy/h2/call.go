@@ -31,14 +31,15 @@ type Call struct {
 	lost bool          // likewise: not all of that is kept
 	all  bool          // likewise: all of the body was taken
 
-	conn   *AppConn
-	id     uint32 // 0 until it has begun
-	batch  uint64 // of conn.out, that its head is in
-	window int    // what the app takes of the body
-	flags  int    // where the flags of the last frame are in conn.out.buf
-	framed uint64 // the batch that they are in
-	done   bool   // END_STREAM was sent
-	writer waiter
+	conn    *AppConn
+	id      uint32 // 0 until it has begun
+	batch   uint64 // of conn.out, that its head is in
+	headEnd int    // where that ends there
+	window  int    // what the app takes of the body
+	flags   int    // where the flags of the last frame are in conn.out.buf
+	framed  uint64 // the batch that they are in
+	done    bool   // END_STREAM was sent
+	writer  waiter
 
 	heads    []message.Response // had of them have come, shown of them were read
 	had      int
@@ -244,6 +245,7 @@ func (k *Call) begin(req *message.Request) error {
 	start := c.out.beginHead(k.id)
 	c.out.buf = k.appendRequest(c.out.buf, req)
 	k.endHead(start, req.Length == 0 && !k.tunnel)
+	k.headEnd = len(c.out.buf)
 	if req.Length == 0 {
 		c.kick()
 	}

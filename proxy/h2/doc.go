@@ -47,7 +47,7 @@
 //
 // 2026-11-26. A call is unread, and may be made once more whatever it asks, where the app
 // says so (REFUSED_STREAM, a GOAWAY that names an earlier last one), or cannot have read it: it was
-// not sent, or in one small write to a socket that was closed with it unread.
+// not sent, or its head was the last of all bytes to a socket that was closed with some unread.
 //
 // 2026-11-26. The first 32 KiB of a request's body are kept until its reply begins, so that
 // what is unread can be sent again. They are a copy; more would be a spool.
