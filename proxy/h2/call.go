@@ -381,6 +381,8 @@ func (k *Call) put(p []byte) error {
 	c := k.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var since time.Time // of the wait; zero: there is none
+	var seen int
 	for len(p) > 0 {
 		if err := k.sendable(); err != nil {
 			return err
@@ -388,22 +390,36 @@ func (k *Call) put(p []byte) error {
 		at := len(c.out.buf) + flagsAt
 		if n := c.out.data(k.id, p, &k.window); n > 0 {
 			k.flags, k.framed = at, c.out.batch
-			p = p[n:]
+			p, since = p[n:], time.Time{}
 			c.control.earn(n)
 			continue
 		}
-		c.waiting = append(c.waiting, k)
-		c.kick()
-		if k.writer.await(&c.mu, k.idle) {
-			c.unqueue(k)
+		if since.IsZero() || k.window > 0 && c.out.bodies != seen { // it is others' turn
+			since, seen = time.Now(), c.out.bodies
+		}
+		if k.awaitRoom(since) {
 			return os.ErrDeadlineExceeded
 		}
-		c.unqueue(k)
 	}
 	if len(c.out.buf) > outBytes {
 		c.kick()
 	}
 	return nil
+}
+
+// awaitRoom waits until there may be room, and reports whether idle is over.
+func (k *Call) awaitRoom(since time.Time) (late bool) {
+	c, wait := k.conn, k.idle
+	if wait > 0 {
+		if wait -= time.Since(since); wait <= 0 {
+			return true
+		}
+	}
+	c.waiting = append(c.waiting, k)
+	c.kick()
+	late = k.writer.await(&c.mu, wait)
+	c.unqueue(k)
+	return late
 }
 
 // unqueue takes k out of those that wait.

@@ -22,6 +22,7 @@ type output struct {
 	sent         uint64 // batches
 	flushing     bool   // the flusher is there, or about to be
 	window       int    // what the peer takes of all bodies
+	bodies       int    // bytes of them that were put into batches
 	streamWindow int    // of one that begins
 	tableSaid    bool   // that we put nothing into the peer's table
 }
@@ -147,6 +148,7 @@ func (o *output) data(stream uint32, p []byte, window *int) int {
 	o.buf = append(b, p[:n]...)
 	*window -= n
 	o.window -= n
+	o.bodies += n
 	return n
 }
 
