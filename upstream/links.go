@@ -134,7 +134,6 @@ func (l *Lease) newLink() (*h2.AppConn, error) {
 		return nil, err
 	}
 	c.Start(l.app.shared, &replyLimits, l.app.plan.Idle, s.expected(), func() { s.remove(c) })
-	c.Reserve() // the first: there is room
 	s.add(c)
 	return c, nil
 }
@@ -212,7 +211,6 @@ func (l *Lease) releaseCall() {
 // askCall makes one check on a connection of its own.
 func (a *App) askCall(c *h2.AppConn, limit time.Duration) board.Trouble {
 	c.Start(a.shared, &replyLimits, 2*checkTimeMax, 0, func() {})
-	c.Reserve()
 	call := new(h2.Call)
 	call.Open(c, 2*checkTimeMax)
 	status, err := a.askWithin(call, limit)

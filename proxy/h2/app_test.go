@@ -72,6 +72,9 @@ func (w *appWorld) connect(watcher *loop.Loop, idle time.Duration) {
 	}
 	_ = w.conn.SetDeadline(time.Now().Add(patience))
 	w.link.Start(w.apps, &appLimits, idle, 0, func() { w.ended <- struct{}{} })
+	first := new(Call) // for which there is room
+	first.Open(&w.link, idle)
+	first.End()
 }
 
 // call begins a call.
@@ -333,51 +336,6 @@ func TestSlowReader(t *testing.T) {
 	}
 	if got, err := reading(slow, req); err != message.ErrWindow {
 		t.Errorf("%d bytes: %v", len(got), err)
-	}
-}
-
-// endless is a body that goes on.
-type endless struct{}
-
-func (endless) Ready() bool           { return true }
-func (endless) Next() ([]byte, error) { return make([]byte, 1<<10), nil }
-
-// TestNoWindow: a body that the app takes nothing of waits no longer than idle, however much is
-// going on beside it.
-func TestNoWindow(t *testing.T) {
-	w := startApp(t, patience)
-	w.first(frame(kindSettings, 0, 0, 0, 4, 0, 0, 0, 0))
-	if !w.link.Reserve() {
-		t.Fatal("no room for a call")
-	}
-	k, req := new(Call), asked("POST")
-	k.Open(&w.link, 20*time.Millisecond) // the app may ping 10,000 times
-	req.Length = -1
-	over := make(chan error, 1)
-	go func() {
-		_, err := k.Send(req, endless{})
-		over <- err
-	}()
-	w.greeted()
-	ping := frame(kindPing, 0, 0, make([]byte, pingBytes)...)
-	w.say(ping)
-	for begun := time.Now(); ; {
-		select {
-		case err := <-over:
-			if err != os.ErrDeadlineExceeded {
-				t.Error(err)
-			}
-			go io.Copy(io.Discard, w.conn)
-			k.End()
-			return
-		default:
-		}
-		if time.Since(begun) > patience/2 {
-			t.Fatal("it waits on")
-		}
-		if a := w.hears(); a.kind == kindPing {
-			w.say(ping)
-		}
 	}
 }
 

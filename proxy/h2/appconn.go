@@ -94,6 +94,7 @@ func (e *GreetingError) Unwrap() error { return e.Err }
 
 // Start speaks HTTP/2 on c.Raw. A write that makes no progress for idle ends the connection.
 // closed is told when c is over; it may lock what is locked around Reserve and Retire.
+// There is room for one call, as if reserved, so that c is not over before that.
 //
 // Until the app has said how many calls it takes, there is room for first; 0 is as many as
 // every app should take.
@@ -116,7 +117,7 @@ func (c *AppConn) Start(apps *Apps, limits *conf.Limits, idle time.Duration, fir
 	b[start+2] = byte(len(b) - start - headerBytes)
 	c.out.buf = appendWindow(b, 0, appWindow-windowAtFirst) // it goes with the first call
 	c.Raw.Try(true)                                         // nobody waits in a read
-	c.park()
+	c.taken = 1
 	c.Raw.Idle(c.resume)
 }
 
