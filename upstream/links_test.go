@@ -6,14 +6,17 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"sallyport/conf"
+	"sallyport/proxy/h2"
 )
 
 // A talker is a connection to an app that speaks HTTP/2.
@@ -246,6 +249,32 @@ func TestFewAtATime(t *testing.T) {
 		})
 	}
 	asking.Wait()
+}
+
+// TestNoneAtATime: connections to an app that takes no calls are not kept, for each request
+// makes some of its own.
+func TestNoneAtATime(t *testing.T) {
+	s := newStage(t, conf.App{H2C: true, Retries: 1}, talksFirst(func(k *talker) {
+		_ = k.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})
+		k.answers()
+	}))
+	s.app.again = 0
+	for range 10 {
+		_, err := s.ask("GET", "")
+		s.failed(err)
+	}
+	links := &s.app.members[0].links
+	for begun := time.Now(); links.count() > 0; runtime.Gosched() {
+		if time.Since(begun) > h2.AppIdle/2 {
+			t.Fatalf("%d connections", links.count())
+		}
+	}
+}
+
+func (s *links) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
 }
 
 // TestClosedApp: what an app is asked after it was closed, it answers, and its connections

@@ -294,6 +294,9 @@ func (c *AppConn) takeSettings(h *header, payload []byte) fault {
 	}
 	c.in.settled = true
 	c.wakeEarly()
+	if c.said.streams == 0 {
+		c.leave(errRetired) // others are made instead, and are not to become many
+	}
 	c.out.streamWindow = c.said.window
 	for _, k := range c.calls {
 		if k.window += c.said.window - before; k.window > windowMost {
