@@ -163,7 +163,7 @@ func (l *Lease) resend() error {
 func (l *Lease) hear(sending error) error {
 	if err := l.await(l.app.plan.FirstByte); err != nil {
 		if sending != nil {
-			return l.fault(Send, sending)
+			return l.blame(Send, sending)
 		}
 		return l.blame(Read, err)
 	}

@@ -17,6 +17,8 @@ import (
 
 	"sallyport/conf"
 	"sallyport/proxy/h2"
+	"sallyport/proxy/message"
+	"sallyport/upstream/board"
 )
 
 // A talker is a connection to an app that speaks HTTP/2.
@@ -327,6 +329,41 @@ func TestUpgradeCall(t *testing.T) {
 	}
 	if n := s.requests.Load(); n > 0 {
 		t.Errorf("asked %d times", n)
+	}
+}
+
+// TestUpgradeWithoutGet: a handshake is a GET (RFC 6455, section 4.1); what else asks for an
+// upgrade is asked without it.
+func TestUpgradeWithoutGet(t *testing.T) {
+	s := newStage(t, conf.App{H2C: true}, talksFirst(func(k *talker) {
+		_ = k.WriteSettings(http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1})
+		k.answers()
+	}))
+	req := asking("POST", 0)
+	req.Upgrade = []byte("websocket")
+	l, err := s.app.Send(req, &text{}, nil)
+	defer l.Release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, _, err := hear(l, req); err != nil || status != 200 {
+		t.Errorf("%d: %v", status, err)
+	}
+}
+
+// A leaver is a client that has left.
+type leaver struct{ message.Stream }
+
+func (leaver) Left() bool { return true }
+func (leaver) Gone() bool { return true }
+
+// TestLeavesSilent: who leaves before the app has said its first word is no fault of the app.
+func TestLeavesSilent(t *testing.T) {
+	s := newStage(t, conf.App{H2C: true, Idle: patience}, func(a *actor) { _, _ = io.Copy(io.Discard, a.Conn) })
+	l, err := s.app.Send(asking("GET", 0), &text{}, leaver{})
+	l.Release()
+	if !errors.Is(err, board.ErrGone) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -318,7 +318,8 @@ func (k *Call) awaitGreeting(req *message.Request) error {
 			return err
 		}
 	}
-	if k.tunnel = message.EqualFold(req.Upgrade, "websocket"); !k.tunnel {
+	// "The method of the request MUST be GET" RFC 6455, section 4.1: CONNECT is none other.
+	if k.tunnel = string(req.Method) == "GET" && message.EqualFold(req.Upgrade, "websocket"); !k.tunnel {
 		return nil
 	}
 	if c.in.settled && !c.said.connect {
