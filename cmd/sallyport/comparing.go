@@ -87,6 +87,13 @@ func (a *answer) keepListeners(bound []listening) {
 			wanted := &a.Main.Listeners[k]
 			is := func(l listening) bool { return l.Text == wanted.Text && (l.Secure == wanted.Secure) == ofKind }
 			if i := slices.IndexFunc(closed, is); wanted.Address == "" && i >= 0 {
+				if !ofKind && wanted.Slots > 0 && closed[i].Slots == 0 {
+					a.Notices = append(a.Notices, conf.Mistake{
+						Place: a.Plan.Listeners[k].Where,
+						What:  wanted.Text + " has no HTTP/3: it was http, and UDP sockets are bound with a listener",
+						Hint:  "it needs a restart; or write h3 = false in [listen]",
+					})
+				}
 				wanted.Address, wanted.Given, wanted.Slots = closed[i].Address, closed[i].Given, closed[i].Slots
 				closed = slices.Delete(closed, i, i+1)
 			}
@@ -176,11 +183,12 @@ func (r *runningPlan) lastingSlots(plan *conf.Plan, listeners []listening) []con
 			if has.Text != wanted.Text || !has.Secure || !wanted.Secure || has.Given {
 				continue
 			}
-			if is, was := wanted.Slots > 0, has.Slots > 0; is != was {
+			// Of one that was http it is known: keepListeners has said so.
+			if is, was := wanted.Slots > 0, has.Slots > 0; is != was && r.Plan.Core.H3 != plan.Core.H3 {
 				what := fmt.Sprintf("is %t, and the service was started with %t", is, was)
 				return []conf.Mistake{{Place: plan.WhereOf("listen.h3"), What: what, Hint: hint}}
 			}
-			if wanted.Slots > 0 && min(plan.Workers*board.Generations, sockets.SlotsMax) > has.Slots {
+			if wanted.Slots > 0 && has.Slots > 0 && min(plan.Workers*board.Generations, sockets.SlotsMax) > has.Slots {
 				what := fmt.Sprintf("is %d, and the service has UDP sockets for %d", plan.Workers, has.Slots/board.Generations)
 				return []conf.Mistake{{Place: plan.WhereOf("workers"), What: what, Hint: hint}}
 			}

@@ -28,7 +28,7 @@ func TestKeepListeners(t *testing.T) {
 		{"another kind", []listening{{Text: ":80", Secure: true}}, []string{"[::]:80"}, []string{"closed: http on 127.0.0.1:1000", "closed: https on 127.0.0.1:1001"}},
 		{"one more", []listening{{Text: any}, {Text: any}, {Text: any}}, []string{"127.0.0.1:1000", "127.0.0.1:1001", ""}, []string{"closed: http on [::]:80"}},
 	} {
-		a := &answer{Main: duty{Listeners: c.wanted}}
+		a := &answer{Plan: &conf.Plan{Listeners: make([]conf.Listener, len(c.wanted))}, Main: duty{Listeners: c.wanted}}
 		a.keepListeners(bound)
 		var kept []string
 		for _, l := range a.Main.Listeners {
@@ -174,7 +174,9 @@ func TestLastingSlots(t *testing.T) {
 		{listening{Text: ":443", Secure: true, Slots: 8}, listening{Text: ":443"}, 3, ""},
 	} {
 		key := ""
-		for _, mistake := range (&runningPlan{Bound: []listening{c.was}}).lastingSlots(&conf.Plan{Workers: c.workers}, []listening{c.now}) {
+		planOf := func(l listening) *conf.Plan { return &conf.Plan{Workers: c.workers, Core: conf.Core{H3: l.Slots > 0}} }
+		was := &runningPlan{Plan: planOf(c.was), Bound: []listening{c.was}}
+		for _, mistake := range was.lastingSlots(planOf(c.now), []listening{c.now}) {
 			key += mistake.Key
 		}
 		if key != c.want {

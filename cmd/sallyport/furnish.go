@@ -37,7 +37,7 @@ func (d *duty) furnish(held sockets.Gifts) (sockets.Gifts, error) {
 // wake-up for each row of it, and where bodies wait in memory a spool for each.
 func (d *duty) furnishCores(held sockets.Gifts) (sockets.Gifts, error) {
 	d.fillAdvertisePort()
-	d.Core.H3 = d.Core.Certificates > 0 && slices.ContainsFunc(d.Listeners, func(l listening) bool { return l.Slots > 0 })
+	d.Core.H3 = d.Core.H3 && d.Core.Certificates > 0 && slices.ContainsFunc(d.Listeners, func(l listening) bool { return l.Secure && l.Slots > 0 })
 	d.Board, d.Apps = board.PlanOf(d.Core), appDuties(d.Core.Apps)
 	d.Spools = d.Board.Rows
 	core := wardPlan{Name: "core", Role: jail.Core, Gifts: []passing{{"plan", "part"}, {"board", "board"}}}

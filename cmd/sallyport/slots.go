@@ -63,6 +63,7 @@ func (w *warden) slotsOf(ward *ward) (gifts sockets.Gifts) {
 	}
 	for _, d := range w.doorsOf(ward.estate) {
 		switch {
+		case !d.Secure: // it was https, and may be again
 		case d.slots.Lone() && ward.plan.Lone:
 			gifts = append(gifts, sockets.Gift{Name: sockets.LoneGift(d.Gift), FD: d.slots[0]})
 		case !d.slots.Lone() && ward.link < len(d.slots):
