@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -64,16 +66,27 @@ var pebblePrograms = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// freePort is a port that nobody has at the moment. Pebble has to be told where a house
-// listens before that is there, and the house where pebble does.
+// lastPort is the last that freePort has tried. They are below those that the kernel draws
+// (ip_local_port_range), for a connection or a listener of somebody else.
+var lastPort = sync.OnceValue(func() *atomic.Int32 {
+	var last atomic.Int32
+	last.Store(20_000 + rand.Int32N(10_000))
+	return &last
+})
+
+// freePort is a port that nobody has at the moment, and no other call returns. Pebble has to be told
+// where a house listens before that is there, and the house where pebble does.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := strconv.Itoa(int(lastPort().Add(1)))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("a thousand ports are in use")
+	return ""
 }
 
 // newPebble starts a name server and a CA for a scene.
