@@ -382,8 +382,7 @@ func (k *Call) put(p []byte) error {
 	c := k.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var since time.Time // of the wait; zero: there is none
-	var seen int
+	since, seen := time.Time{}, 0 // of the wait; zero: there is none
 	for len(p) > 0 {
 		if err := k.sendable(); err != nil {
 			return err
