@@ -109,12 +109,16 @@ func reloadAt(control, file string) (a reloadAnswer, mistakes []conf.Mistake, er
 	return a, nil, nil
 }
 
-// checkOwner refuses a file that is not of who reloads. The service has named it, which
-// whoever has taken the main warden over could do too, to have root open what it names.
+// checkOwner refuses a file that is not of who reloads, and what only to open has effects, or waits. The
+// service has named it, which whoever has taken the main warden over could do too, to have root open
+// what it names.
 func checkOwner(path string) error {
 	var stat unix.Stat_t
 	if err := unix.Stat(path, &stat); err != nil {
 		return fmt.Errorf("%q: %w", path, err)
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return fmt.Errorf("%q is no regular file: name the file by -c", path)
 	}
 	if int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("%q belongs to uid %d: name the file by -c", path, stat.Uid)
