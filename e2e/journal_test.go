@@ -108,21 +108,28 @@ func (j *journal) wait(t *testing.T, message string, facts ...string) line {
 }
 
 // tail is the end of the log, for the report of a failed test: what happened, and the last
-// requests, the latest first.
+// requests, the latest first, and how a process of ours has died of its own fault.
 func (j *journal) tail() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var text strings.Builder
 	others := 40
+	death := slices.IndexFunc(j.lines, line.isDeath)
 	for i, l := range slices.Backward(j.lines) {
+		dies := death >= 0 && i >= death && i < death+20
 		switch {
-		case l.has("request answered", nil) && i < len(j.lines)-10:
+		case dies:
+		case l.has("request answered", nil) && i < len(j.lines)-10, others == 0:
 			continue
-		case others == 0:
-			return text.String()
+		default:
+			others--
 		}
-		others--
 		fmt.Fprintln(&text, "   ", l.text)
 	}
 	return text.String()
+}
+
+// isDeath reports whether Go's runtime begins to say with it why a process ends.
+func (l line) isDeath() bool {
+	return slices.ContainsFunc([]string{"fatal error: ", "panic: ", "SIG", "runtime: "}, func(s string) bool { return strings.HasPrefix(l.text, s) })
 }
