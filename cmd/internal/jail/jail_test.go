@@ -26,6 +26,7 @@ import (
 // somebody, and reports who it is then.
 //
 //	jail.test become ROLE UID GIFTS NEXT   goes through the door and does NEXT
+//	jail.test collecting ROLE UID GIFTS    becomes and reports, while the collector is at work
 //	jail.test report GIFTS                 writes a report to its gift "report"
 //	jail.test stay GIFTS                   the same, and then waits to be killed
 //	jail.test parent ROLE UID              starts one that becomes and stays, and waits for it
@@ -47,6 +48,8 @@ func act(what string, args []string) error {
 	switch what {
 	case "become":
 		return become(args[0], args[1], args[2], args[3])
+	case "collecting":
+		return collecting(args[0], args[1], args[2])
 	case "report":
 		return reportTo(args[0])
 	case "stay":

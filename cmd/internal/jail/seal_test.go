@@ -5,15 +5,20 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"sallyport/conf"
+	"sallyport/sockets"
 )
 
-// This file tests what Seal does, and what becomes of orphans.
+// This file tests what Seal does, what becomes of orphans, and that nobody collects garbage in the door.
 
 // TestSealRefuses shows that a program which did not come through the door does
 // not run.
@@ -131,4 +136,58 @@ func startParent(t *testing.T, role Role, uid int) (*os.File, *os.Process) {
 	exe.Close()
 	t.Cleanup(func() { _ = cmd.Wait() }) // it was killed
 	return reader, cmd.Process
+}
+
+// collecting is become where the runtime's own poller has the number of a gift, with a collector, which
+// asks the poller, that comes as often as it may, and with arguments of which each copy has it come.
+func collecting(role, uid, names string) error {
+	gifts, err := sockets.TakeGifts(names)
+	if err != nil {
+		return err
+	}
+	for i := range gifts {
+		moved, err := unix.FcntlInt(uintptr(gifts[i].FD), unix.F_DUPFD_CLOEXEC, 64)
+		if err != nil {
+			return err
+		}
+		unix.Close(gifts[i].FD)
+		gifts[i].FD = moved
+	}
+	id, err := strconv.Atoi(uid)
+	if err != nil {
+		return err
+	}
+	p := Program{FD: gifts[1].FD, Argv: []string{"jail.test", "report", "report"}}
+	for range 8 {
+		p.Argv = append(p.Argv, strings.Repeat("x", 100_000))
+	}
+	time.AfterFunc(time.Hour, func() {}) // the poller is there since
+	debug.SetGCPercent(1)
+	return Become(Role(role), "full", conf.ID{UID: id, GID: id}, p, gifts[:1])
+}
+
+// TestBecomeWhileCollecting: the table of descriptors in the door is not the one that the runtime's poller
+// is in, and the collector never asks it there: "epollwait on fd 6 failed with 22" was the end.
+func TestBecomeWhileCollecting(t *testing.T) {
+	needRoot(t)
+	needOff(t)
+	for range 12 { // it is a matter of chance, of about one in six
+		reader, writer, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		exe, err := os.OpenFile("/proc/self/exe", unix.O_PATH, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("/proc/self/exe", "collecting", string(Core), "60610", "report,program")
+		cmd.ExtraFiles = []*os.File{writer, exe}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %.300s", err, out)
+		}
+		for _, file := range []*os.File{reader, writer, exe} {
+			file.Close()
+		}
+	}
 }
