@@ -36,11 +36,7 @@ func (e *Engine) Drain() {
 func (e *Engine) CutExchanges() (over <-chan struct{}, cut int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.over == nil {
-		e.over = make(chan struct{})
-		e.checkOver()
-	}
-	return e.over, e.cutWhere(false)
+	return e.tunnels.Over(), e.cutWhere(false)
 }
 
 // CutTunnels ends all tunnels, and returns how many there were.
@@ -61,22 +57,11 @@ func (e *Engine) cutWhere(tunnels bool) (cut int) {
 	return cut
 }
 
-// checkOver tells who waits for the last tunnel; e.mu is held.
-func (e *Engine) checkOver() {
-	if e.tunnels == 0 && e.over != nil && !e.told {
-		e.told = true
-		close(e.over)
-	}
-}
-
 // enter counts c as a tunnel, unless it was cut.
 func (e *Engine) enter(c *ClientConn) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.over == nil {
-		c.tunnels = true
-		e.tunnels++
-	}
+	c.tunnels = e.tunnels.Enter()
 }
 
 // forget takes c off the books, before it is closed: nobody else touches it then.
@@ -86,8 +71,7 @@ func (e *Engine) forget(c *ClientConn) {
 	delete(e.conns, c)
 	if c.tunnels {
 		c.tunnels = false
-		e.tunnels--
-		e.checkOver()
+		e.tunnels.Leave()
 	}
 }
 

@@ -33,9 +33,7 @@ type Engine struct {
 
 	mu      sync.Mutex
 	conns   map[*ClientConn]struct{} // those that are served, and not closed
-	tunnels int                      // among them
-	over    chan struct{}            // made by CutExchanges
-	told    bool                     // it is closed
+	tunnels message.Tunnels          // among them
 }
 
 // Start speaks HTTP/1 on conn, whose bytes come from raw, and returns at once: the

@@ -32,9 +32,7 @@ type Engine struct {
 
 	mu      sync.Mutex               // taken before that of a connection
 	conns   map[*ClientConn]struct{} // those that are not closed
-	tunnels int                      // streams of them
-	over    chan struct{}            // made by CutExchanges
-	told    bool                     // it is closed
+	tunnels message.Tunnels          // streams of them
 }
 
 // Start speaks HTTP/2 on conn, whose bytes come from raw, and returns at once: the
@@ -83,10 +81,7 @@ func (e *Engine) end(c *ClientConn) {
 func (e *Engine) enter(s *stream) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.over == nil {
-		s.counted = true
-		e.tunnels++
-	}
+	s.counted = e.tunnels.Enter()
 }
 
 // leave takes a tunnel off the books.
@@ -95,8 +90,7 @@ func (e *Engine) leave(s *stream) {
 	defer e.mu.Unlock()
 	if s.counted {
 		s.counted = false
-		e.tunnels--
-		e.checkOver()
+		e.tunnels.Leave()
 	}
 }
 

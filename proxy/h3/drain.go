@@ -39,12 +39,9 @@ func (e *Engine) Drain() {
 // closed when no tunnel is left; cut is how many connections and streams there were.
 func (e *Engine) CutExchanges() (over <-chan struct{}, cut int) {
 	e.mu.Lock()
-	if e.over == nil {
-		e.over = make(chan struct{})
-		e.checkOver()
-	}
+	over = e.tunnels.Over()
 	e.mu.Unlock()
-	return e.over, e.each((*ClientConn).cutExchanges)
+	return over, e.each((*ClientConn).cutExchanges)
 }
 
 // CutTunnels ends all tunnels, and returns how many there were.
@@ -62,14 +59,6 @@ func (e *Engine) each(do func(*ClientConn) int) (sum int) {
 		c.mu.Unlock()
 	}
 	return sum
-}
-
-// checkOver tells who waits for the last tunnel; e.mu is held.
-func (e *Engine) checkOver() {
-	if e.tunnels == 0 && e.over != nil && !e.told {
-		e.told = true
-		close(e.over)
-	}
 }
 
 // cutExchanges ends all but tunnels.

@@ -43,10 +43,8 @@ type Engine struct {
 
 	mu        sync.Mutex               // taken before that of a connection
 	conns     map[*ClientConn]struct{} // those that are not closed
-	tunnels   int                      // streams of them
-	over      chan struct{}            // made by CutExchanges
+	tunnels   message.Tunnels          // streams of them
 	listeners []*Listener
-	told      bool // it is closed
 }
 
 // serve speaks HTTP/3 on a connection until it ends.
@@ -76,10 +74,7 @@ func (e *Engine) serve(conn *quic.Conn, awaited bool) {
 func (e *Engine) enter(s *stream) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.over == nil {
-		s.counted = true
-		e.tunnels++
-	}
+	s.counted = e.tunnels.Enter()
 }
 
 // leave takes a tunnel off the books.
@@ -88,8 +83,7 @@ func (e *Engine) leave(s *stream) {
 	defer e.mu.Unlock()
 	if s.counted {
 		s.counted = false
-		e.tunnels--
-		e.checkOver()
+		e.tunnels.Leave()
 	}
 }
 
