@@ -51,35 +51,19 @@ func appendStatus(b []byte, status int) []byte {
 // appendLiteral appends a field whose name is in the static table, and is not to be put
 // into any (RFC 7541, section 6.2.2).
 func appendLiteral(b []byte, index int, value []byte) []byte {
-	return appendText(appendInteger(b, 0, 4, index), value)
+	return message.AppendText(message.AppendInteger(b, 0, 4, index), value)
 }
 
-// appendField appends a field, whose name is sent in lower case: "Field names MUST be
-// converted to lowercase when constructing an HTTP/2 message" RFC 9113, section 8.2.
+// appendField appends a field, whose name is sent in lower case.
 func appendField(b, key, value []byte) []byte {
-	var lowered [nameIndexed]byte
-	if len(key) <= len(lowered) {
-		for i, c := range key {
-			lowered[i] = lower(c)
-		}
-		if index := staticIndex(lowered[:len(key)]); index != 0 {
+	if len(key) <= nameIndexed {
+		var lowered [nameIndexed]byte
+		if index := staticIndex(message.AppendLower(lowered[:0], key)); index != 0 {
 			return appendLiteral(b, index, value)
 		}
 	}
-	b = appendInteger(append(b, 0), 0, 7, len(key))
-	start := len(b)
-	b = append(b, key...)
-	for i := start; i < len(b); i++ {
-		b[i] = lower(b[i])
-	}
-	return appendText(b, value)
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
+	b = message.AppendInteger(append(b, 0), 0, 7, len(key))
+	return message.AppendText(message.AppendLower(b, key), value)
 }
 
 func appendFields(b []byte, f *message.Fields) []byte {
@@ -88,26 +72,6 @@ func appendFields(b []byte, f *message.Fields) []byte {
 		b = appendField(b, key, value)
 	}
 	return b
-}
-
-// appendText appends a string literal, as it is (RFC 7541, section 5.2): to shorten it costs
-// more than its bytes.
-func appendText(b, text []byte) []byte {
-	return append(appendInteger(b, 0, 7, len(text)), text...)
-}
-
-// appendInteger appends n with a prefix of bits, in a byte whose other bits are first
-// (RFC 7541, section 5.1).
-func appendInteger(b []byte, first byte, bits, n int) []byte {
-	most := 1<<bits - 1
-	if n < most {
-		return append(b, first|byte(n))
-	}
-	b = append(b, first|byte(most))
-	for n -= most; n >= 0x80; n >>= 7 {
-		b = append(b, byte(n)|0x80)
-	}
-	return append(b, byte(n))
 }
 
 // nameIndexed is the longest name that staticIndex knows.

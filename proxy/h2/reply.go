@@ -2,7 +2,6 @@ package h2
 
 import (
 	"errors"
-	"io"
 	"strconv"
 	"time"
 
@@ -247,26 +246,7 @@ func (s *stream) unsendable() error {
 // ReadFrom is message.Stream.
 func (s *stream) ReadFrom(source message.Source) (int64, error) {
 	s.source, _ = source.(message.Drainable)
-	sent := int64(0)
-	for {
-		if !source.Ready() {
-			if err := s.Flush(); err != nil {
-				return sent, err
-			}
-		}
-		piece, err := source.Next()
-		if err == io.EOF {
-			return sent, nil
-		}
-		if err != nil {
-			return sent, &message.SourceError{Err: err}
-		}
-		n, err := s.Write(piece)
-		sent += int64(n)
-		if err != nil {
-			return sent, err
-		}
-	}
+	return message.Copy(s, source)
 }
 
 // Flush is message.Stream. It has the flusher send what is there, and waits for nothing.

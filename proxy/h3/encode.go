@@ -55,43 +55,27 @@ const (
 // appendStatus appends :status.
 func appendStatus(b []byte, status int) []byte {
 	if indexed := statusIndexed(status); indexed != 0 {
-		return appendInteger(b, 0xc0, 6, indexed) // section 4.5.2
+		return message.AppendInteger(b, 0xc0, 6, indexed) // section 4.5.2
 	}
-	b = appendInteger(b, 0x50, 4, indexStatus)
+	b = message.AppendInteger(b, 0x50, 4, indexStatus)
 	return append(b, 3, byte('0'+status/100), byte('0'+status/10%10), byte('0'+status%10))
 }
 
 // appendLiteral appends a field whose name is in the static table (RFC 9204, section 4.5.4).
 func appendLiteral(b []byte, index int, value []byte) []byte {
-	return appendText(appendInteger(b, 0x50, 4, index), value)
+	return message.AppendText(message.AppendInteger(b, 0x50, 4, index), value)
 }
 
-// appendField appends a field, whose name is sent in lower case: "Characters in field names
-// MUST be converted to lowercase prior to their encoding" RFC 9114, section 4.2.
+// appendField appends a field, whose name is sent in lower case.
 func appendField(b, key, value []byte) []byte {
-	var lowered [nameIndexed]byte
-	if len(key) <= len(lowered) {
-		for i, c := range key {
-			lowered[i] = lower(c)
-		}
-		if index := staticIndex(lowered[:len(key)]); index >= 0 {
+	if len(key) <= nameIndexed {
+		var lowered [nameIndexed]byte
+		if index := staticIndex(message.AppendLower(lowered[:0], key)); index >= 0 {
 			return appendLiteral(b, index, value)
 		}
 	}
-	b = appendInteger(b, 0x20, 3, len(key)) // section 4.5.6
-	start := len(b)
-	b = append(b, key...)
-	for i := start; i < len(b); i++ {
-		b[i] = lower(b[i])
-	}
-	return appendText(b, value)
-}
-
-func lower(c byte) byte {
-	if 'A' <= c && c <= 'Z' {
-		c += 'a' - 'A'
-	}
-	return c
+	b = message.AppendInteger(b, 0x20, 3, len(key)) // section 4.5.6
+	return message.AppendText(message.AppendLower(b, key), value)
 }
 
 func appendFields(b []byte, f *message.Fields) []byte {
@@ -100,25 +84,6 @@ func appendFields(b []byte, f *message.Fields) []byte {
 		b = appendField(b, key, value)
 	}
 	return b
-}
-
-// appendText appends a string literal, as it is: to shorten it costs more than its bytes.
-func appendText(b, text []byte) []byte {
-	return append(appendInteger(b, 0, 7, len(text)), text...)
-}
-
-// appendInteger appends n with a prefix of bits, in a byte whose other bits are first
-// (RFC 9204, section 4.1.1).
-func appendInteger(b []byte, first byte, bits, n int) []byte {
-	most := 1<<bits - 1
-	if n < most {
-		return append(b, first|byte(n))
-	}
-	b = append(b, first|byte(most))
-	for n -= most; n >= 0x80; n >>= 7 {
-		b = append(b, byte(n)|0x80)
-	}
-	return append(b, byte(n))
 }
 
 // nameIndexed is the longest name that staticIndex knows.

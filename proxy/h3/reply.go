@@ -3,7 +3,6 @@ package h3
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -260,26 +259,7 @@ func (s *stream) writeError(err error) error {
 // ReadFrom is message.Stream.
 func (s *stream) ReadFrom(source message.Source) (int64, error) {
 	s.reply.source, _ = source.(message.Drainable)
-	sent := int64(0)
-	for {
-		if !source.Ready() {
-			if err := s.Flush(); err != nil {
-				return sent, err
-			}
-		}
-		piece, err := source.Next()
-		if err == io.EOF {
-			return sent, nil
-		}
-		if err != nil {
-			return sent, &message.SourceError{Err: err}
-		}
-		n, err := s.Write(piece)
-		sent += int64(n)
-		if err != nil {
-			return sent, err
-		}
-	}
+	return message.Copy(s, source)
 }
 
 // Finish is message.Stream.

@@ -1,5 +1,7 @@
 package message
 
+import "io"
+
 // A Spliceable is a Source whose bytes can go from its descriptor to another one
 // inside the kernel. Only the engine that sends knows whether it has use for that, and
 // only the source whether it has bytes for it now: whoever passes the one to the other
@@ -38,4 +40,27 @@ type Resetter interface {
 	// Gone reports whether the client has reset the exchange, or has left with it. Any
 	// goroutine may ask while the exchange lives.
 	Gone() bool
+}
+
+// Copy is ReadFrom for a Stream that takes bodies by Write alone.
+func Copy(to Stream, source Source) (sent int64, err error) {
+	for {
+		if !source.Ready() {
+			if err := to.Flush(); err != nil {
+				return sent, err
+			}
+		}
+		piece, err := source.Next()
+		if err == io.EOF {
+			return sent, nil
+		}
+		if err != nil {
+			return sent, &SourceError{Err: err}
+		}
+		n, err := to.Write(piece)
+		sent += int64(n)
+		if err != nil {
+			return sent, err
+		}
+	}
 }
