@@ -28,34 +28,14 @@ type Buffers struct {
 	small, out, large, sealed sync.Pool // of pointers to arrays of these sizes
 }
 
-func (b *Buffers) takeSmall() []byte {
-	if p, ok := b.small.Get().(*[smallBytes]byte); ok {
-		return p[:]
-	}
-	return new([smallBytes]byte)[:]
-}
+func (b *Buffers) takeSmall() []byte { return message.Take[[smallBytes]byte](&b.small)[:] }
 
-func (b *Buffers) takeLarge() []byte {
-	if p, ok := b.large.Get().(*[largeBytes]byte); ok {
-		return p[:]
-	}
-	return new([largeBytes]byte)[:]
-}
+func (b *Buffers) takeLarge() []byte { return message.Take[[largeBytes]byte](&b.large)[:] }
 
-func (b *Buffers) takeOut() []byte {
-	if p, ok := b.out.Get().(*[outBytes]byte); ok {
-		return p[:0]
-	}
-	return new([outBytes]byte)[:0]
-}
+func (b *Buffers) takeOut() []byte { return message.Take[[outBytes]byte](&b.out)[:0] }
 
 // takeSealed is a buffer for what largeBytes become in a TLS session.
-func (b *Buffers) takeSealed() []byte {
-	if p, ok := b.sealed.Get().(*[sealedBytes]byte); ok {
-		return p[:]
-	}
-	return new([sealedBytes]byte)[:]
-}
+func (b *Buffers) takeSealed() []byte { return message.Take[[sealedBytes]byte](&b.sealed)[:] }
 
 // give takes back a buffer of one of the sizes; nil and others are left to the
 // collector.

@@ -110,48 +110,18 @@ type buffers struct {
 	in, out, large, sealed, first, chunk sync.Pool // of pointers to arrays of these sizes
 }
 
-func (b *buffers) takeIn() []byte {
-	if p, ok := b.in.Get().(*[inBytes]byte); ok {
-		return p[:]
-	}
-	return new([inBytes]byte)[:]
-}
+func (b *buffers) takeIn() []byte { return message.Take[[inBytes]byte](&b.in)[:] }
 
-func (b *buffers) takeOut() []byte {
-	if p, ok := b.out.Get().(*[outBytes]byte); ok {
-		return p[:0]
-	}
-	return new([outBytes]byte)[:0]
-}
+func (b *buffers) takeOut() []byte { return message.Take[[outBytes]byte](&b.out)[:0] }
 
-func (b *buffers) takeLarge() []byte {
-	if p, ok := b.large.Get().(*[largeBytes]byte); ok {
-		return p[:0]
-	}
-	return new([largeBytes]byte)[:0]
-}
+func (b *buffers) takeLarge() []byte { return message.Take[[largeBytes]byte](&b.large)[:0] }
 
 // takeSealed is a buffer for what largeBytes become in a TLS session.
-func (b *buffers) takeSealed() []byte {
-	if p, ok := b.sealed.Get().(*[sealedBytes]byte); ok {
-		return p[:]
-	}
-	return new([sealedBytes]byte)[:]
-}
+func (b *buffers) takeSealed() []byte { return message.Take[[sealedBytes]byte](&b.sealed)[:] }
 
-func (b *buffers) takeFirst() []byte {
-	if p, ok := b.first.Get().(*[firstBytes]byte); ok {
-		return p[:0]
-	}
-	return new([firstBytes]byte)[:0]
-}
+func (b *buffers) takeFirst() []byte { return message.Take[[firstBytes]byte](&b.first)[:0] }
 
-func (b *buffers) takeChunk() []byte {
-	if p, ok := b.chunk.Get().(*[chunkBytes]byte); ok {
-		return p[:0]
-	}
-	return new([chunkBytes]byte)[:0]
-}
+func (b *buffers) takeChunk() []byte { return message.Take[[chunkBytes]byte](&b.chunk)[:0] }
 
 // give takes back a buffer of one of the sizes; nil and others are left to the collector.
 func (b *buffers) give(p []byte) {

@@ -106,26 +106,11 @@ type buffers struct {
 	out, first, chunk sync.Pool // of pointers to arrays of these sizes
 }
 
-func (b *buffers) takeOut() []byte {
-	if p, ok := b.out.Get().(*[outBytes]byte); ok {
-		return p[:0]
-	}
-	return new([outBytes]byte)[:0]
-}
+func (b *buffers) takeOut() []byte { return message.Take[[outBytes]byte](&b.out)[:0] }
 
-func (b *buffers) takeFirst() []byte {
-	if p, ok := b.first.Get().(*[firstBytes]byte); ok {
-		return p[:]
-	}
-	return new([firstBytes]byte)[:]
-}
+func (b *buffers) takeFirst() []byte { return message.Take[[firstBytes]byte](&b.first)[:] }
 
-func (b *buffers) takeChunk() []byte {
-	if p, ok := b.chunk.Get().(*[chunkBytes]byte); ok {
-		return p[:]
-	}
-	return new([chunkBytes]byte)[:]
-}
+func (b *buffers) takeChunk() []byte { return message.Take[[chunkBytes]byte](&b.chunk)[:] }
 
 // give takes back a buffer of one of the sizes; nil and others are left to the collector.
 func (b *buffers) give(p []byte) {
