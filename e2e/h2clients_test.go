@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -294,35 +295,45 @@ func (c *h2Tunnel) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestH2Browser has Chromium load a page of 200 things, send 10 MiB, read a streamed answer and open a WebSocket, all on one
-// connection of HTTP/2.
-func TestH2Browser(t *testing.T) {
-	chromium := tool(t, "chromium")
-	s := newScene(t)
-	h := s.h2Shop("node")
-	browser := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors",
-		"--user-data-dir="+s.path("browser"), "--host-resolver-rules=MAP shop.test 127.0.0.1", "https://shop.test:"+port(h.https)+"/page")
+// browse has Chromium load a page of a house until that reports, by a request, what came of it. end has the
+// browser end before its test.
+func (s *scene) browse(h *house, page string, more ...string) (end func()) {
+	s.t.Helper()
+	browser := exec.CommandContext(s.t.Context(), tool(s.t, "chromium"), slices.Concat([]string{
+		"--headless", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors",
+		"--user-data-dir=" + s.path("browser"), "--host-resolver-rules=MAP shop.test 127.0.0.1",
+	}, more, []string{page})...)
 	browser.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	browser.Cancel = func() error { return syscall.Kill(-browser.Process.Pid, syscall.SIGKILL) }
 	browser.WaitDelay = patience
 	said := new(strings.Builder)
 	browser.Stdout, browser.Stderr = said, said
 	s.must(browser.Start())
-	t.Cleanup(func() {
-		_ = browser.Cancel()
+	end = func() { _ = browser.Cancel() }
+	s.t.Cleanup(func() {
+		end()
 		_ = browser.Wait() // it was killed
-		if t.Failed() {
-			t.Log(said)
+		if s.t.Failed() {
+			s.t.Log(said)
 		}
 	})
-	const want = "/report?ok=200&h2=200&ws=hello&sent=10485760&came=one-two-three"
 	if !until(6*patience, func() bool { return len(h.find("request answered", "target=/report*")) > 0 }) {
-		t.Fatal("the browser reports nothing")
+		s.t.Fatal("the browser reports nothing")
 	}
+	return end
+}
+
+// TestH2Browser has Chromium load a page of 200 things, send 10 MiB, read a streamed answer and open a WebSocket, all on one
+// connection of HTTP/2.
+func TestH2Browser(t *testing.T) {
+	s := newScene(t)
+	h := s.h2Shop("node")
+	end := s.browse(h, "https://shop.test:"+port(h.https)+"/page")
+	const want = "/report?ok=200&h2=200&ws=hello&sent=10485760&came=one-two-three"
 	if len(h.find("request answered", "target="+want)) != 1 {
 		t.Errorf("the browser reports %v, want %s", h.find("request answered", "target=/report*"), want)
 	}
-	_ = browser.Cancel()
+	end()
 	if !until(patience, func() bool {
 		return len(h.find("request answered", "target=/ws", "protocol=HTTP/2", "status=101")) == 1
 	}) {

@@ -7,9 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/quic-go/qpack"
@@ -110,29 +108,10 @@ func (c *h3Tunnel) Read(p []byte) (int, error) {
 
 // TestH3Browser has Chromium load a page of 200 things, send 10 MiB and read a streamed answer over HTTP/3.
 func TestH3Browser(t *testing.T) {
-	chromium := tool(t, "chromium")
 	s := newScene(t)
 	h := s.h3Shop("node", "")
 	at := "shop.test:" + port(h.https)
-	browser := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors",
-		"--ignore-certificate-errors-spki-list="+s.pin("shop"), "--origin-to-force-quic-on="+at,
-		"--user-data-dir="+s.path("browser"), "--host-resolver-rules=MAP shop.test 127.0.0.1", "https://"+at+"/page")
-	browser.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	browser.Cancel = func() error { return syscall.Kill(-browser.Process.Pid, syscall.SIGKILL) }
-	browser.WaitDelay = patience
-	said := new(strings.Builder)
-	browser.Stdout, browser.Stderr = said, said
-	s.must(browser.Start())
-	t.Cleanup(func() {
-		_ = browser.Cancel()
-		_ = browser.Wait() // it was killed
-		if t.Failed() {
-			t.Log(said)
-		}
-	})
-	if !until(6*patience, func() bool { return len(h.find("request answered", "target=/report*")) > 0 }) {
-		t.Fatal("the browser reports nothing")
-	}
+	s.browse(h, "https://"+at+"/page", "--ignore-certificate-errors-spki-list="+s.pin("shop"), "--origin-to-force-quic-on="+at)
 	if got := len(h.find("request answered", "target=/thing*", "protocol=HTTP/3", "status=200")); got != 200 {
 		t.Errorf("%d of 200 over HTTP/3; it reports %v", got, h.find("request answered", "target=/report*"))
 	}

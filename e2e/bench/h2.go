@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -37,31 +36,16 @@ func (b *bench) h2load(ctx context.Context, h *house, url string) (sample, error
 	if program == "" {
 		return sample{}, errors.New("bench: h2load is not installed: apt-get install nghttp2-client")
 	}
-	var out bytes.Buffer
 	seconds := math.Ceil(b.turn().Seconds())
 	cmd := exec.Command(program, "-t", "1", "-c", h2Connections, "-m", h2Streams, "-D", strconv.Itoa(int(seconds)), url)
-	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Env = append(os.Environ(), "OPENSSL_CONF="+b.path("openssl.cnf"))
-	c, err := begin(cmd)
+	s, said, err := b.underLoad(ctx, h, cmd, b.turn()-warmUp-end, 0)
 	if err != nil {
 		return sample{}, err
 	}
-	before, after, err := h.window(ctx, c, max(b.turn()-warmUp-end, warmUp))
-	select {
-	case <-c.ended:
-	case <-time.After(b.turn() + stopLimit):
-	}
-	if err := errors.Join(err, c.stop()); err != nil {
-		return sample{}, fmt.Errorf("%w\n%s", err, out.String())
-	}
-	done := after.asked - before.asked
-	if done == 0 {
-		return sample{}, fmt.Errorf("bench: no request has reached the app\n%s", out.String())
-	}
-	s := per(before, after, float64(done), time.Microsecond)
-	found := regexp.MustCompile(`(\d+) failed, (\d+) errored, (\d+) timeout`).FindStringSubmatch(out.String())
+	found := regexp.MustCompile(`(\d+) failed, (\d+) errored, (\d+) timeout`).FindStringSubmatch(said)
 	if found == nil {
-		return sample{}, fmt.Errorf("bench: h2load does not say what failed:\n%s", out.String())
+		return sample{}, fmt.Errorf("bench: h2load does not say what failed:\n%s", said)
 	}
 	for _, number := range found[1:] {
 		n, err := strconv.Atoi(number)

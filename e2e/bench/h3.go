@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -47,29 +45,14 @@ func loadH3(args []string) error {
 
 // h3loadTLS is wrk for HTTP/3.
 func h3loadTLS(ctx context.Context, b *bench, h *house) (sample, error) {
-	var out bytes.Buffer
 	cmd := exec.Command("/proc/self/exe", "h3load", h.setting.HTTPS, b.path("root.pem"), b.turn().String())
-	cmd.Stdout, cmd.Stderr = &out, &out
-	c, err := begin(cmd)
+	s, said, err := b.underLoad(ctx, h, cmd, b.turn()-2*warmUp-end, 0)
 	if err != nil {
 		return sample{}, err
 	}
-	before, after, err := h.window(ctx, c, max(b.turn()-2*warmUp-end, warmUp))
-	select {
-	case <-c.ended:
-	case <-time.After(b.turn() + stopLimit):
-	}
-	if err := errors.Join(err, c.stop()); err != nil {
-		return sample{}, fmt.Errorf("%w\n%s", err, out.String())
-	}
-	done := after.asked - before.asked
-	if done == 0 {
-		return sample{}, fmt.Errorf("bench: no request has reached the app\n%s", out.String())
-	}
-	s := per(before, after, float64(done), time.Microsecond)
 	var asked int
-	if _, err := fmt.Sscanf(out.String(), "%d requests, %d failed", &asked, &s.errors); err != nil {
-		return sample{}, fmt.Errorf("bench: h3load: %w\n%s", err, out.String())
+	if _, err := fmt.Sscanf(said, "%d requests, %d failed", &asked, &s.errors); err != nil {
+		return sample{}, fmt.Errorf("bench: h3load: %w\n%s", err, said)
 	}
 	return s, ctx.Err()
 }

@@ -38,33 +38,44 @@ Ciphersuites = TLS_AES_128_GCM_SHA256
 // wrk measures a house in the middle of a run of wrk: by the requests that the
 // app has seen, and the latencies that wrk has.
 func (b *bench) wrk(ctx context.Context, h *house, url string) (sample, error) {
-	var out bytes.Buffer
 	cmd := exec.Command(b.wrkPath, "-t1", "-c"+strconv.Itoa(connections), "-d10m", "--latency", "-H", "Host: "+host, url)
-	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.Env = append(os.Environ(), "OPENSSL_CONF="+b.path("openssl.cnf"))
-	c, err := begin(cmd)
+	// wrk ends and reports on INT, as it does on Ctrl-C.
+	s, said, err := b.underLoad(ctx, h, cmd, b.turn()-warmUp-end, syscall.SIGINT)
 	if err != nil {
 		return sample{}, err
 	}
-	before, after, err := h.window(ctx, c, max(b.turn()-warmUp-end, warmUp))
-	// wrk ends and reports on INT, as it does on Ctrl-C.
-	_ = c.cmd.Process.Signal(syscall.SIGINT)
-	select {
-	case <-c.ended:
-	case <-time.After(stopLimit):
-	}
-	if err := errors.Join(err, c.stop()); err != nil {
-		return sample{}, fmt.Errorf("%w\n%s", err, out.String())
-	}
-	done := after.asked - before.asked
-	if done == 0 {
-		return sample{}, fmt.Errorf("bench: no request has reached the app\n%s", out.String())
-	}
-	s := per(before, after, float64(done), time.Microsecond)
-	if err := s.parseWrk(out.String()); err != nil {
+	if err := s.parseWrk(said); err != nil {
 		return sample{}, err
 	}
 	return s, ctx.Err()
+}
+
+// underLoad runs a program that asks, for a turn of which between is measured, and returns what each
+// request has cost and what the program has said. It ends by itself, or by a signal.
+func (b *bench) underLoad(ctx context.Context, h *house, cmd *exec.Cmd, between time.Duration, by syscall.Signal) (s sample, said string, err error) {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	c, err := begin(cmd)
+	if err != nil {
+		return sample{}, "", err
+	}
+	before, after, err := h.window(ctx, c, max(between, warmUp))
+	if by != 0 {
+		_ = c.cmd.Process.Signal(by)
+	}
+	select {
+	case <-c.ended:
+	case <-time.After(b.turn() + stopLimit):
+	}
+	if err := errors.Join(err, c.stop()); err != nil {
+		return sample{}, "", fmt.Errorf("%w\n%s", err, out.String())
+	}
+	done := after.asked - before.asked
+	if done == 0 {
+		return sample{}, "", fmt.Errorf("bench: no request has reached the app\n%s", out.String())
+	}
+	return per(before, after, float64(done), time.Microsecond), out.String(), nil
 }
 
 // window reads all counters before and after a turn of a load.

@@ -311,11 +311,8 @@ func (c *AppConn) takeSettings(h *header, payload []byte) fault {
 // takeGoAway is when an app takes no new calls. Those behind the last that it names "might
 // be retried [...] on a new connection" RFC 9113, section 6.8: nothing was done of them.
 func (c *AppConn) takeGoAway(h *header, payload []byte) fault {
-	switch {
-	case h.stream != 0:
-		return protocolFault
-	case len(payload) < 8:
-		return sizeFault
+	if f := h.ofConnection(payload, 8); f.refusal != nil {
+		return f
 	}
 	c.away, c.refuses = true, true
 	last := binary.BigEndian.Uint32(payload) & streamMost

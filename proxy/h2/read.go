@@ -353,11 +353,8 @@ func (c *ClientConn) takePriority(h *header, payload []byte) fault {
 func dependsOn(priority []byte) uint32 { return binary.BigEndian.Uint32(priority) & streamMost }
 
 func (c *ClientConn) takePriorityUpdate(h *header, payload []byte) fault {
-	switch {
-	case h.stream != 0:
-		return protocolFault
-	case len(payload) < 4:
-		return sizeFault
+	if f := h.ofConnection(payload, 4); f.refusal != nil {
+		return f
 	}
 	id := dependsOn(payload)
 	if id == 0 {
@@ -369,12 +366,20 @@ func (c *ClientConn) takePriorityUpdate(h *header, payload []byte) fault {
 	return noFault
 }
 
-func (c *ClientConn) takeGoAway(h *header, payload []byte) fault {
+// ofConnection checks a frame that is of no stream, and has so many bytes at least.
+func (h *header) ofConnection(payload []byte, least int) fault {
 	switch {
 	case h.stream != 0:
 		return protocolFault
-	case len(payload) < 8:
+	case len(payload) < least:
 		return sizeFault
+	}
+	return noFault
+}
+
+func (c *ClientConn) takeGoAway(h *header, payload []byte) fault {
+	if f := h.ofConnection(payload, 8); f.refusal != nil {
+		return f
 	}
 	c.ending.away, c.ending.answered, c.ending.crossed = true, true, true // nothing new will come
 	if len(c.streams) == 0 {
