@@ -16,7 +16,7 @@ import (
 
 // This file is what a planner does for a reload: it reads which plan is in force, compares
 // the plan of the file with that, and says what is left to be done. The reload command may
-// be root, and reads nothing itself of what the service has sent.
+// be root, and reads no more itself of what the service has sent than its short answer.
 
 // A runningPlan is what is in force, as boot or the reload command wrote it: in sealed
 // memory, which the main warden keeps for the next reload and does not read. That warden has no
