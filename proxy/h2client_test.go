@@ -4,73 +4,42 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/net/http2/hpack"
 )
 
-// An h2Client tells the stories, which are written in HTTP/1.1, to an engine of HTTP/2: it is
-// a gateway. What is written to it becomes streams, one after the other, by the time Write
-// returns; what comes on them is read from it as an HTTP/1.1 server would have sent it. A
-// reply that ends before its request, and one behind a GOAWAY, says Connection: close, for
-// so does a server that cannot go on.
+// An h2Client tells the stories to an engine of HTTP/2. What is written to it is sent by the time
+// Write returns.
 type h2Client struct {
 	net.Conn
+	framedClient
 
-	mu      sync.Mutex
-	changed *sync.Cond
 	wire    bytes.Buffer // what is to be sent
 	encoder *hpack.Encoder
 	section bytes.Buffer
 	decoder *hpack.Decoder
 	window  int
 	initial int
-
-	said   []byte // by the story, and not sent
-	last   uint32 // stream
-	stream h2Stream
-
-	heard  bytes.Buffer // for the story
-	owed   int          // of windows, until the story has heard it
-	away   bool         // GOAWAY came
-	over   bool         // nothing comes behind heard
-	late   bool
-	silent bool // CloseWrite was called
-	timer  *time.Timer
-}
-
-// An h2Stream is the stream that goes on.
-type h2Stream struct {
-	open    bool // its reply is not complete
-	method  string
-	tunnel  string // the protocol asked for
-	is      bool   // a tunnel
-	window  int
-	left    int  // of a body with a length; -1: chunked
-	chunk   int  // left of the chunk
-	inChunk bool // whose size line has come
-	sent    bool // the whole request
-	dead    bool // nobody wants the rest of it
-	replied bool // the head that counts came
-	chunked bool
-	last    bool         // the reply says Connection: close
-	held    bytes.Buffer // an error page, until it is known how it ends
-	holds   bool
+	room    int    // the window of the stream
+	last    uint32 // stream
+	owed    int    // of windows, until the story has heard it
+	silent  bool   // CloseWrite was called
 }
 
 const h2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
+var (
+	errH2Window = errors.New("h2 client: window")
+	errH2Over   = errors.New("h2 client: over")
+)
+
 func newH2Client(conn net.Conn) (*h2Client, error) {
 	c := &h2Client{Conn: conn, window: 65535, initial: 65535}
-	c.changed = sync.NewCond(&c.mu)
+	c.begins(c, "http")
 	c.encoder = hpack.NewEncoder(&c.section)
 	c.decoder = hpack.NewDecoder(4096, nil)
 	c.wire.WriteString(h2Preface)
@@ -100,6 +69,15 @@ func (c *h2Client) flush() error {
 	return err
 }
 
+// push sends what can be sent, frames that answer others with it.
+func (c *h2Client) push() error {
+	err := c.pump()
+	if flushed := c.flush(); err == nil {
+		err = flushed
+	}
+	return err
+}
+
 // Write is net.Conn.
 func (c *h2Client) Write(p []byte) (int, error) {
 	c.mu.Lock()
@@ -109,225 +87,70 @@ func (c *h2Client) Write(p []byte) (int, error) {
 		if c.stream.dead {
 			return len(p), nil // the reply is complete, and the last one
 		}
-		err := c.pump()
-		if flushed := c.flush(); err == nil {
-			err = flushed
+		err := c.push()
+		if c.late {
+			err = os.ErrDeadlineExceeded
 		}
-		switch {
-		case c.over || c.late || err != errH2Window:
-			if err == errH2Window {
-				err = os.ErrDeadlineExceeded
-			}
+		if err != errH2Window {
 			return len(p), err
 		}
 		c.changed.Wait()
 	}
 }
 
-var errH2Window = errors.New("h2 client: window")
-
-// pump sends what can be sent.
-func (c *h2Client) pump() error {
-	for {
-		s := &c.stream
-		switch {
-		case c.over:
-			return nil
-		case !s.open:
-			if more, err := c.begin(); !more || err != nil {
-				return err
-			}
-		case s.dead:
-			c.said = nil
-			return nil
-		case s.is:
-			return c.data(len(c.said), false)
-		case s.sent:
-			return nil // the next request waits for this one's reply
-		case s.left >= 0:
-			n := min(s.left, len(c.said))
-			if n == 0 {
-				return nil
-			}
-			if err := c.data(n, n == s.left); err != nil {
-				return err
-			}
-		default:
-			if more, err := c.pumpChunk(); !more || err != nil {
-				return err
-			}
-		}
+// open is framing.
+func (c *h2Client) open() error {
+	if c.last += 2; c.last == 2 {
+		c.last = 1
 	}
+	c.room = c.initial
+	return nil
 }
 
-// data sends n bytes that were said, as the body.
+// data is framing; windows bound it.
 func (c *h2Client) data(n int, end bool) error {
-	s := &c.stream
-	for n > 0 {
-		part := min(n, 16384, c.window, s.window)
-		if part <= 0 {
+	for {
+		part := min(n, 16384, c.window, c.room)
+		if part <= 0 && n > 0 {
 			return errH2Window
 		}
 		flags := byte(0)
 		if end && part == n {
 			flags = 1
-			s.sent = true
 		}
-		c.frame(0, flags, c.last, c.said[:part])
-		c.said = c.said[part:]
+		c.frame(0, flags, c.last, c.cut(part))
 		c.window -= part
-		s.window -= part
-		s.left -= part
-		s.chunk -= part
-		n -= part
+		c.room -= part
+		if n -= part; n == 0 {
+			return nil
+		}
 	}
-	return nil
 }
 
-func (c *h2Client) pumpChunk() (more bool, err error) {
-	s := &c.stream
-	if s.inChunk && s.chunk > 0 {
-		n := min(s.chunk, len(c.said))
-		left := s.left
-		err := c.data(n, false)
-		s.left = left
-		return n > 0 && err == nil, err
-	}
-	text := c.said // 10 MiB, perhaps: not copied
-	if s.inChunk { // the CRLF behind it
-		if len(text) < 2 {
-			return false, nil
-		}
-		c.said, s.inChunk = c.said[2:], false
-		return true, nil
-	}
-	line, rest, ok := bytes.Cut(text, []byte("\r\n"))
-	if !ok {
-		return false, nil
-	}
-	size, _, _ := strings.Cut(string(line), ";")
-	n, err := strconv.ParseInt(size, 16, 32)
-	if err != nil {
-		return false, err
-	}
-	if n > 0 {
-		c.said, s.chunk, s.inChunk = c.said[len(text)-len(rest):], int(n), true
-		return true, nil
-	}
-	if bytes.HasPrefix(rest, []byte("\r\n")) {
-		c.said = c.said[len(text)-len(rest)+2:]
-		c.frame(0, 1, c.last, nil)
-		s.sent = true
-		return true, nil
-	}
-	trailer, rest, ok := bytes.Cut(rest, []byte("\r\n\r\n"))
-	if !ok {
-		return false, nil
-	}
-	c.said = c.said[len(text)-len(rest):]
+// head is framing.
+func (c *h2Client) head(fields []hpack.HeaderField, end bool) error {
 	c.section.Reset()
-	c.fields(strings.Split(string(trailer), "\r\n"))
-	c.frame(1, 5, c.last, c.section.Bytes())
-	s.sent = true
-	return true, nil
-}
-
-// begin sends the head of a request.
-func (c *h2Client) begin() (more bool, err error) {
-	c.said = bytes.TrimPrefix(c.said, []byte("\r\n"))
-	head, _, ok := strings.Cut(string(c.said), "\r\n\r\n")
-	if !ok {
-		return false, nil
-	}
-	c.said = c.said[len(head)+4:]
-	lines := strings.Split(head, "\r\n")
-	words := strings.Split(lines[0], " ")
-	req, err := http.ReadRequest(newReader(head+"\r\n\r\n", strings.NewReader("")))
-	if err != nil {
-		return false, fmt.Errorf("h2 client: %q: %w", head, err)
-	}
-	s := &c.stream
-	*s = h2Stream{open: true, method: words[0], window: c.initial, left: -1}
-	path := words[1]
-	if _, rest, ok := strings.Cut(path, "://"); ok && !strings.HasPrefix(path, "/") {
-		authority, below, slash := strings.Cut(rest, "/")
-		path = "/" + below
-		if !slash && s.method == "OPTIONS" {
-			path = "*"
-		}
-		req.Host = authority
-	}
-	c.section.Reset()
-	upgrade := req.Header.Get("Upgrade")
-	switch {
-	case strings.Contains(strings.ToLower(req.Header.Get("Connection")), "upgrade") && upgrade != "":
-		s.tunnel = upgrade
-		c.field(":method", "CONNECT")
-		c.field(":protocol", upgrade)
-	default:
-		c.field(":method", s.method)
-	}
-	c.field(":scheme", "http")
-	c.field(":authority", req.Host)
-	c.field(":path", path)
-	c.fields(lines[1:])
-	flags := byte(4)
-	if !strings.Contains(req.Header.Get("Connection"), "chunked") && len(req.TransferEncoding) == 0 {
-		s.left = int(max(req.ContentLength, 0))
-	}
-	if s.left == 0 && s.tunnel == "" {
-		flags, s.sent = 5, true
-	}
-	c.last += 2
-	if c.last == 2 {
-		c.last = 1
+	for _, f := range fields {
+		_ = c.encoder.WriteField(f)
 	}
 	section := c.section.Bytes()
-	kind := byte(1)
+	kind, flags := byte(1), byte(4)
+	if end {
+		flags = 5
+	}
 	for len(section) > 16384 {
 		c.frame(kind, flags&1, c.last, section[:16384])
 		section, kind, flags = section[16384:], 9, flags&^1
 	}
 	c.frame(kind, flags, c.last, section)
-	return true, nil
+	return nil
 }
 
-func (c *h2Client) field(name, value string) {
-	_ = c.encoder.WriteField(hpack.HeaderField{Name: name, Value: value})
-}
-
-// fields sends lines, without those that are for a connection of HTTP/1.
-func (c *h2Client) fields(lines []string) {
-	named := "connection,keep-alive,proxy-connection,transfer-encoding,upgrade,host,te,http2-settings,sec-websocket-key"
-	for _, line := range lines {
-		name, value, _ := strings.Cut(line, ":")
-		if strings.EqualFold(name, "Connection") {
-			named += "," + strings.ToLower(strings.NewReplacer(" ", "", "\t", "").Replace(value))
-		}
-	}
-	for _, line := range lines {
-		name, value, _ := strings.Cut(line, ":")
-		name = strings.ToLower(name)
-		if !strings.Contains(","+named+",", ","+name+",") {
-			c.field(name, strings.TrimSpace(value))
-		}
-	}
-}
-
-// Read is net.Conn.
+// Read is net.Conn. What was heard is given back to the windows.
 func (c *h2Client) Read(p []byte) (int, error) {
+	n, err := c.framedClient.Read(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.heard.Len() == 0 {
-		switch {
-		case c.over:
-			return 0, io.EOF
-		case c.late:
-			return 0, os.ErrDeadlineExceeded
-		}
-		c.changed.Wait()
-	}
-	n, err := c.heard.Read(p)
 	give := min(n, c.owed)
 	if c.heard.Len() == 0 {
 		give = c.owed
@@ -345,14 +168,7 @@ func (c *h2Client) Read(p []byte) (int, error) {
 
 // SetDeadline is net.Conn.
 func (c *h2Client) SetDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.timer = time.AfterFunc(time.Until(t), func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.late = true
-		c.changed.Broadcast()
-	})
+	c.expire(t, func() {})
 	return c.Conn.SetDeadline(t)
 }
 
@@ -370,11 +186,113 @@ func (c *h2Client) CloseWrite() error {
 
 // Close is net.Conn.
 func (c *h2Client) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	c.end()
+	c.leave()
 	return c.Conn.Close()
+}
+
+// readLoop takes frames until the connection ends.
+func (c *h2Client) readLoop() {
+	var section []byte
+	for {
+		head := make([]byte, 9)
+		_, err := io.ReadFull(c.Conn, head)
+		length := int(head[0])<<16 | int(head[1])<<8 | int(head[2])
+		payload := make([]byte, length)
+		if err == nil {
+			_, err = io.ReadFull(c.Conn, payload)
+		}
+		c.mu.Lock()
+		if err == nil {
+			stream := binary.BigEndian.Uint32(head[5:])
+			switch kind := head[3]; {
+			case kind == 1, kind == 9:
+				if section = append(section, payload...); head[4]&4 != 0 {
+					err = c.takeHead(section, stream, head[4]&1 != 0)
+					section = nil
+				}
+			default:
+				err = c.take(kind, head[4], stream, payload)
+			}
+		}
+		if err == nil {
+			if err = c.push(); err == errH2Window {
+				err = nil
+			}
+		}
+		if err != nil {
+			c.mu.Unlock()
+			c.end()
+			c.Conn.Close()
+			return
+		}
+		c.changed.Broadcast()
+		c.mu.Unlock()
+	}
+}
+
+func (c *h2Client) take(kind, flags byte, stream uint32, payload []byte) error {
+	s := &c.stream
+	current := stream == c.last && s.open
+	switch kind {
+	case 0:
+		c.owed += len(payload)
+		if current {
+			c.hearData(payload)
+			if flags&1 != 0 {
+				return c.endReply()
+			}
+		}
+	case 3:
+		if !current {
+			return nil
+		}
+		s.last = s.last || s.holds
+		if code := binary.BigEndian.Uint32(payload); s.holds || code == 0 && s.replied {
+			return c.endReply()
+		}
+		return errH2Over
+	case 4:
+		for ; flags&1 == 0 && len(payload) > 0; payload = payload[6:] {
+			if value := int(binary.BigEndian.Uint32(payload[2:])); payload[1] == 4 {
+				c.room += value - c.initial
+				c.initial = value
+			}
+		}
+		if flags&1 == 0 {
+			c.frame(4, 1, 0, nil)
+		}
+	case 6:
+		if flags&1 == 0 {
+			c.frame(6, 1, 0, payload)
+		}
+	case 7:
+		c.away = true
+	case 8:
+		n := int(binary.BigEndian.Uint32(payload))
+		if stream == 0 {
+			c.window += n
+		} else if current {
+			c.room += n
+		}
+	}
+	return nil
+}
+
+// takeHead takes the head of a reply, or its trailer.
+func (c *h2Client) takeHead(section []byte, stream uint32, end bool) error {
+	fields, err := c.decoder.DecodeFull(section)
+	if err != nil || stream != c.last || !c.stream.open {
+		return err
+	}
+	if c.hearHead(fields, end); end {
+		return c.endReply()
+	}
+	return nil
+}
+
+func (c *h2Client) endReply() error {
+	if c.hearEnd() {
+		return errH2Over
+	}
+	return nil
 }
