@@ -216,6 +216,27 @@ func (c *clientSide) answered(n int) {
 	}
 }
 
+// told waits until the client knows that the connection is to end, where that comes by a stream of
+// its own: an answer could be quicker.
+func (c *clientSide) told() {
+	c.Helper()
+	client, ok := c.Conn.(*h3Client)
+	if !ok {
+		return
+	}
+	for deadline := time.Now().Add(patience); ; c.yield() {
+		client.mu.Lock()
+		away := client.away
+		client.mu.Unlock()
+		if away {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.fail("no GOAWAY")
+		}
+	}
+}
+
 // socket is what is below all protocols.
 func (c *clientSide) socket() *net.TCPConn {
 	conn := c.Conn

@@ -419,6 +419,7 @@ func TestConnectionEnds(t *testing.T) {
 		c.say(get())
 		<-asked
 		c.engine.Drain()
+		c.told()
 		drained <- struct{}{}
 		if resp := c.want("GET", 200, "ok"); !resp.Close {
 			c.fail("%v", resp)
