@@ -126,7 +126,7 @@ func (h *house) close() {
 		// It may end by itself in this very moment: the error tells nothing.
 		_ = h.cmd.Process.Signal(syscall.SIGTERM)
 		if !until(patience, h.gone) {
-			h.t.Error("the house did not end on TERM")
+			h.t.Errorf("the house did not end on TERM; there are %v, and the log:\n%s", ours(), h.tail())
 			_ = h.cmd.Process.Kill()
 		}
 	}

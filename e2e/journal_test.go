@@ -79,9 +79,19 @@ func (j *journal) find(message string, facts ...string) []line {
 
 // says reports whether one of the lines so far has this text in it.
 func (j *journal) says(text string) bool {
+	return j.mentions(text) > 0
+}
+
+// mentions tells how many lines have this text in them.
+func (j *journal) mentions(text string) (n int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return slices.ContainsFunc(j.lines, func(l line) bool { return strings.Contains(l.text, text) })
+	for _, l := range j.lines {
+		if strings.Contains(l.text, text) {
+			n++
+		}
+	}
+	return n
 }
 
 // count tells how many lines begin with this text.

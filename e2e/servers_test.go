@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -181,7 +183,15 @@ func startedByServe(s *scene, v appServer) *house {
 	v.installed(s.t)
 	s.folder()
 	here := []string{"-c", `cd app; exec sallyport serve --listen 127.0.0.1:0 -- "$@"`, "sh"}
-	return s.begin(exec.Command("/bin/sh", append(here, v.serve...)...))
+	h := s.begin(exec.Command("/bin/sh", append(here, v.serve...)...))
+	if i := slices.Index(v.serve, "-w"); v.serve[0] == "gunicorn" && i > 0 {
+		// A worker that boots while gunicorn (20.1) is told to end hears nothing of it, and is
+		// waited for 30 s.
+		workers, err := strconv.Atoi(v.serve[i+1])
+		s.must(err)
+		await(s.t, "all workers", func() bool { return h.mentions("Worker ready") >= workers })
+	}
+	return h
 }
 
 // TestServers asks of every app server what people ask of one, in every way of
